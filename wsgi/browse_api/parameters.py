@@ -183,7 +183,7 @@ def format_page_cursor(cursor: PageCursor) -> str:
 
 
 def report_cursor(report: Document) -> str:
-    return format_page_cursor(PageCursor.of(report))
+    return format_page_cursor(PageCursor(report["taken_at"], report["_id"]))
 
 
 def parse_page_cursor(text: str) -> PageCursor | None:

@@ -63,11 +63,11 @@ class Page(View):
     def render(self, template: str, http_status: int = 200, here: str = "", **values: Any) -> bottle.HTTPResponse:
         """Return a page of wsgi/templates/pages/ in its frame. `here`: the page's name in the menus."""
         frame = {
+            **self.menus(here),
             "user": person_view(self.user) if self.user else None,
             "form_key": session.form_key(self.token) if self.user else "",
             "zone_name": self.dates.zone_name,
             "version": __version__,
-            **self.menus(here),
         }
         return html_response(f"pages/{template}.html", http_status, **{**frame, **values})
 
@@ -75,13 +75,14 @@ class Page(View):
         """Return the menus of the frame. `patient`: the patient whose record staff reads; `is_own_record`: the page
         shows the user's record, so that paper needs the user's name. A member of staff opens the own record, with a
         menu of its own, by the name in the frame. `home`: where the user starts."""
-        of_staff = (PATIENTS, TO_REVIEW) * self.is_staff + (ACCOUNTS,) * self.is_admin
+        is_staff = self.is_staff
+        of_staff = (PATIENTS, TO_REVIEW) * is_staff + (ACCOUNTS,) * self.is_admin
         is_own_record = self.user is not None and here in OWN_RECORD
         return {
-            "home": link(PATIENTS.name) if self.is_staff else session.HOME,
+            "home": link(PATIENTS.name) if is_staff else session.HOME,
             "menu": menu_links(of_staff or OWN_MENU, here),
-            "own_menu": menu_links(OWN_MENU, here) if self.is_staff and is_own_record else [],
-            "is_staff": self.is_staff,
+            "own_menu": menu_links(OWN_MENU, here) if is_staff and is_own_record else [],
+            "is_staff": is_staff,
             "is_own_record": is_own_record,
             "patient": None,
             "patient_menu": [],

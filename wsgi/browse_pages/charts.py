@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from html import escape
 from itertools import groupby, pairwise
+from operator import attrgetter
 from statistics import median
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ WIDTH, HEIGHT = 400, 260
 TOP, RIGHT, BOTTOM = 8, 390, 232  # the plot's edges; its left edge depends on the labels
 INSET = 7  # between the plot's edges and the first and the last point
 POINTS_MAX = 2000
+VALUE = attrgetter("value")
 DRAWN_MAX = 1e15
 TICKS_MAX = 6
 NICE_STEPS = (1, 2, 2.5, 5, 10)
@@ -218,7 +220,7 @@ def sparkline_svg(lines: Sequence[Sequence[TrendPoint]], views: Sequence[ResultV
 
     It has no words: the page shows the latest value and its range beside it. "" if a line has not two numbers.
     """
-    measured = [[parse_measurement(point.value) for point in line] for line in lines]
+    measured = [[*map(parse_measurement, map(VALUE, line))] for line in lines]
     drawn = [
         [
             (point.taken_at.timestamp(), value)

@@ -1,6 +1,9 @@
 """The form that asks for certain reports, and the meaning of its fields. Days are in the reader's time zone."""
 
+from collections import Counter
+from collections.abc import Callable
 from datetime import date, datetime, timedelta
+from itertools import repeat
 from typing import Any
 
 import bottle
@@ -8,11 +11,12 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from myhealth.clinical.catalog import codes_of
-from myhealth.clinical.in_words import mappings, name_text
+from myhealth.clinical.in_words import kind_text, mappings, name_text
 from myhealth.common.errors import BadInput
 from myhealth.reports.filters import ReportFilter
 from wsgi.browse_api.parameters import FILTER_PARAMETERS, parse_filter
 from wsgi.browse_pages.dates import Dates
+from wsgi.browse_pages.result_view import shortened
 
 WORDS = (
     ("type", "of the kind “{}”"),
@@ -101,3 +105,14 @@ def choices(values: dict[str, str], name: str, known: Any) -> list[tuple[str, st
     if chosen and not any(selected for *_, selected in offered):
         offered.append((chosen, chosen, True))
     return offered
+
+
+KINDS = 3  # chips for kinds of check-ups
+
+
+def chips(kinds: Counter[str], query: ReportQuery, path: Callable[..., str]) -> list[tuple[str, str, bool]]:
+    """Return the selections that one touch makes: (words, address, whether it is the present one)."""
+    named = [kind for kind, _ in kinds.most_common(KINDS) if kind.strip()]
+    words = map(shortened, ["All", "Outside usual range", *map(kind_text, named)], repeat(30))
+    offered = [{}, {"abnormal": "true"}, *({"type": kind} for kind in named)]
+    return [(text, path(**values), query.values == values) for text, values in zip([*words], offered, strict=True)]

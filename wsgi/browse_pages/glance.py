@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from decimal import Decimal, InvalidOperation
 from itertools import groupby
+from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -17,11 +18,12 @@ from myhealth.reports.newest import Measured
 from myhealth.reports.trends import TrendPoint
 from wsgi.browse_pages.charts import sparkline_svg
 from wsgi.browse_pages.dates import Dates
-from wsgi.browse_pages.result_view import ResultView, present_all, pressure, result_fields, shortened
+from wsgi.browse_pages.result_view import ResultView, pressure, result_fields, shortened
 
 POINTS = 12  # of a sparkline
 MANY = 14  # measurements beyond these are behind a fold
 SAME = "unchanged since {}"
+UPPER, LOWER = (codes_of(SYSTOLIC)[0], ""), (codes_of(DIASTOLIC)[0], "")
 
 
 class GlanceItem(Struct, frozen=True):
@@ -40,16 +42,22 @@ class GlanceItem(Struct, frozen=True):
 Groups = list[tuple[str, list[GlanceItem]]]
 
 
-def glance_groups(found: dict[Measured, list[TrendPoint]], dates: Dates, path: Callable[..., str]) -> Groups:
-    """Return (group, its measurements) in the order of the guide. `path`: `link` for the pages about the person."""
+def newest_results(found: dict[Measured, list[TrendPoint]]) -> dict[str, Any]:
+    """Return the latest value of each measurement, as the results of a report."""
+    return {"results": [result_fields(points[0]) for points in found.values() if points]}
+
+
+def glance_groups(
+    found: dict[Measured, list[TrendPoint]], newest: list[ResultView], dates: Dates, path: Callable[..., str]
+) -> Groups:
+    """Return (group, its measurements) in the order of the guide. `newest`: the views of `newest_results`. `path`:
+    `link` for the pages about the person."""
     lines = {measured: points for measured, points in found.items() if points}
-    newest = [result_fields(points[0]) for points in lines.values()]
-    views = dict(zip(lines, present_all([{"results": newest}], dates.moment)[0], strict=True))
-    upper, lower = ((codes_of(code)[0], "") for code in (SYSTOLIC, DIASTOLIC))
+    views = dict(zip(lines, newest, strict=True))
     items = []
-    if _is_pair(lines.get(upper), lines.get(lower)):
-        both = [lines.pop(upper), lines.pop(lower)]
-        items.append(_item(NAMES[0], pressure(views[upper], views[lower]), both, dates, path))
+    if _is_pair(lines.get(UPPER), lines.get(LOWER)):
+        both = [lines.pop(UPPER), lines.pop(LOWER)]
+        items.append(_item(NAMES[0], pressure(views[UPPER], views[LOWER]), both, dates, path))
     kinds = Counter(test for test, _ in found)
     for measured, points in lines.items():
         group = group_of({"code": points[0].code, "name": points[0].name})

@@ -25,7 +25,7 @@ from wsgi.browse_pages.filters import BACKWARDS, choices, parse_report_query
 from wsgi.browse_pages.navigation import PersonView, link, person_view
 from wsgi.browse_pages.report_view import report_views, rows_of_reports
 from wsgi.browse_pages.reports import PatientPage
-from wsgi.browse_pages.result_view import blocks_of
+from wsgi.browse_pages.result_view import blocks_of, present_all
 
 EVENTS, RECENT = 50, 8
 PAGE = 20
@@ -190,9 +190,10 @@ class ToReviewPage(LoggedInPage):
             older = link("to-review", **asked, after=report_cursor(shown[-1]), far=far)
         patients = self.patients({report["subject"] for report in shown})
         names = {each["subject"]: person_view(each).name for each in patients}
+        views = present_all(shown, self.dates.moment)
         rows = [
             row._replace(whose=names[report["subject"]], day=row.date.short, mark="far outside" if row.is_far else "")
-            for report, row in zip(shown, rows_of_reports(shown, self.dates), strict=True)
+            for report, row in zip(shown, rows_of_reports(shown, views, self.dates), strict=True)
             if report["subject"] in names
         ]
         return self.render(

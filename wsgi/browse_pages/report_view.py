@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import groupby
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
 from msgspec import Struct
@@ -89,19 +89,18 @@ def _status(report: dict[str, Any]) -> str:
     return plain_text(status.status_text(sent)) if sent else ""
 
 
-def months_of(
-    reports: Sequence[dict[str, Any]], dates: Dates, since: datetime | None
-) -> list[tuple[str, list[ReportRow]]]:
-    """Return the rows of a page's reports under the names of their months. `since`: the last login before this one."""
-    rows = rows_of_reports(reports, dates, since)
+def months_of(rows: list[ReportRow]) -> list[tuple[str, list[ReportRow]]]:
+    """Return the rows of a page's reports under the names of their months."""
     return [(month, list(same)) for month, same in groupby(rows, key=lambda row: row.date.month)]
 
 
-def rows_of_reports(reports: Sequence[dict[str, Any]], dates: Dates, since: datetime | None = None) -> list[ReportRow]:
-    """Return the rows of reports."""
-    blocks = [*map(blocks_of, present_all(reports, dates.moment))]
+def rows_of_reports(
+    reports: Sequence[dict[str, Any]], results: list[list[ResultView]], dates: Dates, since: datetime | None = None
+) -> list[ReportRow]:
+    """Return the rows of reports. `results`: of `present_all`. `since`: the last login before this one."""
+    blocks = [*map(blocks_of, results)]
     days = [*map(dates.report_date, reports)]
-    kinds = [kind_text(report["checkup_type"]) for report in reports]
+    kinds = [*map(kind_text, map(itemgetter("checkup_type"), reports))]
     return [_row(*each, dates, since) for each in zip(reports, blocks, days, kinds, strict=True)]
 
 

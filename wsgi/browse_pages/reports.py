@@ -1,7 +1,6 @@
 """The list of reports, one report and its earlier versions, the filter's form, and many reports for paper."""
 
 import re
-from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import cached_property, partial
@@ -18,11 +17,11 @@ from wsgi.browse_api.parameters import FILTER_PARAMETERS, parse_page_cursor, rep
 from wsgi.browse_pages import session
 from wsgi.browse_pages.base import LoggedInPage, redirect
 from wsgi.browse_pages.dates import Dates
-from wsgi.browse_pages.filters import BACKWARDS, ReportQuery, choices, parse_report_query
-from wsgi.browse_pages.glance import POINTS, folded, glance_groups, last_time
+from wsgi.browse_pages.filters import BACKWARDS, ReportQuery, chips, choices, parse_report_query
+from wsgi.browse_pages.glance import POINTS, folded, glance_groups, last_time, newest_results
 from wsgi.browse_pages.navigation import PATIENT_MENU, link, menu_links, person_view
-from wsgi.browse_pages.report_view import ReportView, months_of, report_views
-from wsgi.browse_pages.result_view import GENERAL, IMPOSSIBLE, Meter, ResultView, blocks_of, meter_of, shortened
+from wsgi.browse_pages.report_view import ReportView, months_of, report_views, rows_of_reports
+from wsgi.browse_pages.result_view import GENERAL, IMPOSSIBLE, Meter, ResultView, blocks_of, meter_of, present_all
 
 PAGE, PRINT_MAX = 20, 200
 SET_BY_ANOTHER = (
@@ -36,7 +35,6 @@ NOT_REVIEWED = (
     " minutes."
 )
 MANY = 12  # more results than a reader sees at a glance
-KINDS = 3  # chips for kinds of check-ups
 ROUNDS = 4  # queries for the values of the last time, of which the first reads few reports
 
 
@@ -95,23 +93,26 @@ class ReportsPage(PatientPage):
     def get(self, username: str = "") -> Any:
         query, after = self.asked
         person = self.read_person(username, "reports")
-        found = self.find(person, wanted=query.wanted, limit=PAGE + 1, after=after)
         path, is_first = self.path, not query.values and after is None
+        found = self.find(person, wanted=query.wanted, limit=PAGE + 1, after=after)
         if is_first and len(found) > PAGE:
             newest = self.context.glance(self.user, person, POINTS, found)
         else:
             rounds, read = (0, found) if is_first else (1, ())
             newest = self.context.reports.newest(person, POINTS, rounds=rounds, read=read)
-        groups = glance_groups(newest.points(), self.dates, path) if is_first else []
+        points = newest.points() if is_first else {}
+        glanced, *views = present_all([newest_results(points), *found[:PAGE]], self.dates.moment)
+        since = None if self.patient else session.previous_login()
         has_notice = self.patient is None and session.cookie(session.NOTICE) == session.SET_BY_ANOTHER
         answer = self.render(
             "reports",
             notice=SET_BY_ANOTHER if has_notice else "",
-            to_access_log=path("access-log"),
             title="My reports" if self.patient is None else "Reports",
-            glance=folded(groups),
+            glance=folded(glance_groups(points, glanced, self.dates, path)),
+            months=months_of(rows_of_reports(found[:PAGE], views, self.dates, since)),
+            filter_words=query.words(self.dates, found),
+            backwards=BACKWARDS if query.is_backwards else "",
             chips=chips(newest.kinds, query, path),
-            months=months_of(found[:PAGE], self.dates, None if self.patient else session.previous_login()),
             older=path(**query.values, after=report_cursor(found[PAGE - 1])) if len(found) > PAGE else "",
             first=path(),
             first_of_these=path(**query.values),
@@ -120,9 +121,8 @@ class ReportsPage(PatientPage):
             to_fhir=path("download", "fhir", **query.values),
             to_filter=path("filter", **query.values),
             to_matrix=path("matrix"),
+            to_access_log=path("access-log"),
             is_later_page=after is not None,
-            filter_words=query.words(self.dates, found),
-            backwards=BACKWARDS if query.is_backwards else "",
             here="reports",
         )
         if has_notice:
@@ -272,14 +272,6 @@ class PrintPage(PatientPage):
             general_note=GENERAL,
             up=self.path(**query.values),
         )
-
-
-def chips(kinds: Counter[str], query: ReportQuery, path: Callable[..., str]) -> list[tuple[str, str, bool]]:
-    """Return the selections that one touch makes: (words, address, whether it is the present one)."""
-    offered = [("All", {}), ("Outside usual range", {"abnormal": "true"})]
-    offered += [(kind_text(kind), {"type": kind}) for kind, _ in kinds.most_common(KINDS) if kind.strip()]
-    texts = [shortened(words, 30) for words, _ in offered]
-    return [(text, path(**values), query.values == values) for text, (_, values) in zip(texts, offered, strict=True)]
 
 
 def far_notes(results: Sequence[ResultView]) -> list[str]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import chain, islice
+from itertools import chain, islice, repeat
 from operator import attrgetter
 from typing import Any
 
@@ -102,12 +102,12 @@ class ResultView(msgspec.Struct, frozen=True, gc=False):
 def present_all(reports: Iterable[Mapping[str, Any]], write: Write) -> list[list[ResultView]]:
     """Return the views of each report's results, in the order that the source sent. `write`: writes a moment
     (Dates.moment)."""
-    found = [mappings(report.get("results")) for report in reports]
+    found = [*map(mappings, [report.get("results") for report in reports])]
     results = [*chain.from_iterable(found)]
     compared = [*map(compare, results)]
     texts = [*map(result_texts, results, compared)]
     degrees = [*map(guide.degree_of, results, compared)]
-    facts = chain.from_iterable([results_facts(each, write) for each in found])
+    facts = chain.from_iterable([*map(results_facts, found, repeat(write))])
     views = map(_result_view, results, compared, texts, degrees, facts)
     return [[*islice(views, len(each))] for each in found]
 

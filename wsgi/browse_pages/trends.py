@@ -19,7 +19,7 @@ from myhealth.reports.trends import EARLIEST, TrendPoint, TrendQuery, split_seri
 from wsgi.browse_api.parameters import format_page_cursor, parse_page_cursor
 from wsgi.browse_pages import charts
 from wsgi.browse_pages.dates import Dates
-from wsgi.browse_pages.glance import POINTS, change_text, glance_groups
+from wsgi.browse_pages.glance import POINTS, change_text, glance_groups, newest_results
 from wsgi.browse_pages.navigation import link
 from wsgi.browse_pages.reports import PatientPage
 from wsgi.browse_pages.result_view import (
@@ -122,7 +122,9 @@ class TrendsPage(PatientPage):
         with self.context.long_reads.enter(self.user["subject"]):
             newest = self.context.reports.newest(person, POINTS)
         title = "My trends" if self.patient is None else "Trends"
-        groups = glance_groups(newest.points(), self.dates, self.path)
+        points = newest.points()
+        views = present_all([newest_results(points)], self.dates.moment)[0]
+        groups = glance_groups(points, views, self.dates, self.path)
         to_matrix = self.path("matrix")
         return self.render("trends", title=title, groups=groups, to_matrix=to_matrix, here="trends")
 
