@@ -266,19 +266,17 @@ class Statement:
 def fetch_one(sql: str | Statement, values: Any) -> Any:
     """Run one reading statement without a transaction of its own, which saves a round trip; return its cursor."""
     with translate_errors:
-        try:
-            return _run(sql, values)
-        except (*UNAVAILABLE_ERRORS, *UNCLASSIFIED_ERRORS) as error:
-            if database.is_closed() or database.in_transaction() or not is_broken(error):
-                raise
-            discard_broken_connection()
-            return _run(sql, values)
-
-
-def _run(sql: str | Statement, values: Any) -> Any:
-    cursor = database.cursor()
-    cursor.execute(sql, values) if isinstance(sql, str) else sql.execute(cursor, values)
-    return cursor
+        is_second = False
+        while True:
+            try:
+                cursor = database.cursor()
+                cursor.execute(sql, values) if isinstance(sql, str) else sql.execute(cursor, values)
+                return cursor
+            except (*UNAVAILABLE_ERRORS, *UNCLASSIFIED_ERRORS) as error:
+                if is_second or database.is_closed() or database.in_transaction() or not is_broken(error):
+                    raise
+                discard_broken_connection()
+                is_second = True
 
 
 def fetch_all(cursor: Any, sql: str, values: Any = None) -> list[Any]:

@@ -88,11 +88,6 @@ def _digest(content: str) -> str:
     return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:40]
 
 
-def may_have_former_number(item: ValidatedRecord) -> bool:
-    """Return whether a record may be stored under another number than its own; see `use_former_numbers`."""
-    return item.former_ids != () or (item.record is not None and is_derived(item.record.record_id))
-
-
 def use_former_numbers(cursor: Any, checked: Iterable[ValidatedRecord]) -> None:
     """Give records the numbers that earlier releases derived, or that were derived before the patient's user was
     renamed, if these are stored here. A number of earlier releases depended on how the source wrote the content."""

@@ -1,12 +1,10 @@
 """The upload API's context, and the base class of its views: authentication, roles, audit events."""
 
 import contextlib
-import re
 from collections.abc import Iterable
 from datetime import datetime
 from functools import partial
 from typing import Any, NoReturn
-from urllib.parse import unquote
 
 import bottle
 
@@ -17,7 +15,7 @@ from myhealth.common.database_watch import Notifier, Watch
 from myhealth.common.errors import BadInput, Busy, NotAllowed, NotFound, NotLoggedIn
 from myhealth.common.request_context import client_address, note_caller
 from myhealth.common.settings import Settings
-from myhealth.common.text import fold_name, printable
+from myhealth.common.text import fold_name
 from myhealth.grants import warn_of_data_in_the_log
 from myhealth.profiles.models import User
 from myhealth.profiles.services import get_user, get_user_by_subject
@@ -26,7 +24,7 @@ from myhealth.profiles.upload_client import TOKENS_VALID_AFTER
 from myhealth.stores import check_ready, close_database, database_url, open_database, schema_numbers
 from myhealth.sync.status import find_holder, measure_lag, read_last_pass
 from wsgi.common.metrics import Gauges, observe_pool
-from wsgi.common.requests import bearer_token, header, parse_boolean, query_parameters
+from wsgi.common.requests import bearer_token, parse_boolean, query_parameters
 from wsgi.common.views import View, page_limit
 
 # Raw SQL: several tables in one round trip.
@@ -36,15 +34,6 @@ select (select count(*) from rejections where resolved_at is null),
 HELD = "select extract(epoch from now() - %s)::float8, pg_has_role('pg_read_all_stats', 'usage')"
 # A scrape must be quick, however far the sync is behind.
 LAG_COUNTED = 100_000
-
-
-FILE_NAME = re.compile(r"filename\*=UTF-8''([^;\s]+)", re.IGNORECASE)
-
-
-def sent_file_name() -> str:
-    """Return the name of the file that is sent (Content-Disposition, RFC 8187), "" if none is given."""
-    found = FILE_NAME.search(header("Content-Disposition"))
-    return printable(unquote(found[1])) if found else ""
 
 
 def database_gauges() -> dict[str, tuple[str, float]]:

@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, BinaryIO
+from urllib.parse import unquote
 
 import bottle
 import msgspec
@@ -21,6 +22,7 @@ from myhealth.audit.events import record_event
 from myhealth.checkups.services import list_checkups
 from myhealth.common.database import transaction
 from myhealth.common.errors import BadInput, TooLarge
+from myhealth.common.text import printable
 from myhealth.examples import named_layout
 from myhealth.intake.file_import import use_layout_of_machine
 from myhealth.intake.formats.format import Dump
@@ -39,7 +41,7 @@ from wsgi.common.openapi import Operation
 from wsgi.common.requests import CHUNK, QUICK_BODY_BYTES, SMALL_BODY_BYTES, header, spool_body
 from wsgi.common.views import json_response, list_response
 from wsgi.upload_api.checkups import public
-from wsgi.upload_api.context import UploadView, sent_file_name
+from wsgi.upload_api.context import UploadView
 from wsgi.upload_api.schemas import (
     BEFORE_QUERY,
     LIMIT_QUERY,
@@ -58,6 +60,7 @@ REQUEST_MAX_S = 120  # from the first record to the last one; checked between re
 
 FURTHER = ("layout", "date_format", "timezone", "decimal", "patient")
 PATIENT_QUERY = (("patient", USERNAME, "The username of every record's patient, if the source names none."),)
+FILE_NAME = re.compile(r"filename\*=UTF-8''([^;\s]+)", re.IGNORECASE)  # Content-Disposition, RFC 8187
 CHARSET = re.compile(r";\s*charset=\"?([\w.:-]{1,40})", re.IGNORECASE)
 
 # The bytes of all items. The shortest item has 51, so the items of 100,000 records fit.
@@ -232,7 +235,8 @@ class TakesRecords(UploadView):
             layout = self.asked_layout(is_table=is_table) if is_table or self.parameters else GUESSED
             bulk = BulkAnswer(self.opened(sent, machine, patient, layout, is_table=is_table), with_rejected)
 
-            named = f"{source} {name}"[:200] if (name := sent_file_name()) else source
+            found = FILE_NAME.search(header("Content-Disposition"))
+            named = f"{source} {name}"[:200] if found and (name := printable(unquote(found[1]))) else source
 
             def work() -> Answer:
                 self.store_records(bulk.dump, self.intake(bulk.dump, named, patient, as_dump), bulk.add, atomic)
