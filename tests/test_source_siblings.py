@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from typing import Any
 
@@ -11,8 +12,7 @@ from support.fhir import read as fhir_read
 from support.hl7 import MSH, OBR, obx, record_of
 from support.hl7 import result_of as hl7_result
 
-from myhealth.intake.identity import contradiction
-from myhealth.intake.record_types import Patient
+from myhealth.intake.file_import import FileImport, ImportOptions
 
 UUID = "550e8400-e29b-41d4-a716-446655440000"
 
@@ -66,10 +66,18 @@ def test_what_a_source_calls_a_default_says_nothing_of_the_person() -> None:
     assert len(patient_of(pid)["identifiers"]) == 2
 
 
-@pytest.mark.parametrize(("sent", "known"), [("UNKNOWN UNKNOWN", "Asha Roy"), ("Asha Roy", "Unknown Female")])
-def test_a_placeholder_for_a_name_contradicts_no_name(sent: str, known: str) -> None:
-    assert contradiction(Patient(name=sent), [known], None, None) == ""
-    assert contradiction(Patient(name="Ravi Das"), ["Asha Roy"], None, None) == "name"
+@pytest.mark.parametrize("together", [False, True])
+def test_a_placeholder_for_a_name_is_no_name_of_a_patient(db, people, together: bool) -> None:
+    names = ("UNKNOWN^UNKNOWN", "Roy^Asha", "UNKNOWN^FEMALE", "Das^Ravi")
+    messages = [
+        "".join(f"{each}\r" for each in (MSH, f"PID|1||M1^^^H^MR||{name}", OBR.replace("F1", f"F{i}"), obx("NM", "5")))
+        for i, name in enumerate(names)
+    ]
+    files = ["".join(messages)] if together else messages
+    taken = [FileImport(io.BytesIO(text.encode()), "test", ImportOptions(create_patients=True)) for text in files]
+    statuses = [result.status for started in taken for batch in started for _, result in batch]
+    assert statuses == ["accepted", "accepted", "accepted", "rejected"]
+    assert db("select source_name from patient_identifiers where system = 'H'") == [("Asha Roy",)]
 
 
 @pytest.mark.parametrize("in_parts", [False, True])

@@ -14,7 +14,7 @@ from myhealth.common.errors import BadInput
 from myhealth.common.spreadsheets import spoilt, unguarded
 from myhealth.intake.record_types import Identifier, Patient
 from myhealth.profiles.models import FHIR_REFERENCE, Key
-from myhealth.profiles.names import authority_forms, may_be_one_person, names_nobody
+from myhealth.profiles.names import authority_forms, is_no_name, may_be_one_person, names_nobody
 
 # HL7 table 0203: numbers of insurers, accounts, visits, banks and organisations are not the patient's own.
 OTHERS_KIND = re.compile(
@@ -93,12 +93,8 @@ def identifiers_of_invalid(record: Any, own_authorities: Collection[str]) -> tup
 
 def contradiction(patient: Patient, source_names: Iterable[str], birth_date: str | None, sex: str | None) -> str:
     """Return the fact in which a source contradicts what is known of a person: "name", "birth date", "sex", or ""."""
-    name = patient.name
-    if (
-        name
-        and not names_nobody(name)
-        and any(not (names_nobody(each) or may_be_one_person(name, each)) for each in source_names)
-    ):
+    says_name = patient.name and not is_no_name(patient.name)  # UNKNOWN is none
+    if says_name and any(not may_be_one_person(patient.name or "", known) for known in source_names):
         return "name"
     if patient.birth_date and birth_date and not birth_date.startswith(patient.birth_date):
         return "birth date"

@@ -15,7 +15,7 @@ from myhealth.intake.identity import as_named_today
 from myhealth.intake.results import ConcurrentChange, ValidatedRecord
 from myhealth.profiles.held_names import find_erased_names
 from myhealth.profiles.models import FHIR_REFERENCE, FULL_NAME_MAX, Key, reference_system
-from myhealth.profiles.names import may_be_one_person, username_error
+from myhealth.profiles.names import is_no_name, may_be_one_person, username_error
 
 # Raw SQL: all patients of a batch in one statement.
 CREATE_PATIENTS = """
@@ -94,6 +94,7 @@ def _group_by_identity(items: Any) -> list[NewPatient]:
         server = [(FHIR_REFERENCE, item.reference)] if item.reference.startswith("http") else []
         keys: list[Key | str] = [*item.identifiers, *server, *map(fold_name, item.patients)]
         patient, full_name = item.patient, item.parsed.full_name or (item.patient and item.patient.name) or ""
+        full_name = "" if is_no_name(full_name) else full_name[:FULL_NAME_MAX]
         found = next((known[key] for key in keys if key in known), None)
         if found and server and found.server not in ("", item.reference):  # the same id on another server
             found = known.get(server[0])
@@ -104,11 +105,12 @@ def _group_by_identity(items: Any) -> list[NewPatient]:
             if wanted is None:
                 continue
             born = patient and patient.birth_date
-            found = NewPatient(wanted, full_name[:FULL_NAME_MAX], None, patient and patient.sex)
+            found = NewPatient(wanted, full_name, None, patient and patient.sex)
             found.birth_date = born if born and len(born) == FULL_DATE else None
             new.append(found)
         elif not may_be_one_person(found.full_name, full_name):
             continue
+        found.full_name = found.full_name or full_name
         found.identifiers.update(dict.fromkeys([*as_named_today(item.identifiers), *server]))
         found.server = found.server or (item.reference if server else "")
         known.update((key, found) for key in keys if key not in known)

@@ -21,7 +21,7 @@ from myhealth.intake.record_types import Patient
 from myhealth.intake.results import ERASED, ConcurrentChange, ImportSource, ValidatedRecord
 from myhealth.profiles.held_names import erased_form, find_erased_names
 from myhealth.profiles.models import FHIR_REFERENCE, Key, reference_system
-from myhealth.profiles.names import is_certain_birth_date, names_nobody, username_error
+from myhealth.profiles.names import is_certain_birth_date, is_no_name, names_nobody, username_error
 
 ACCOUNT = "id, username, linked_at is not null, birth_date::text, sex"
 FIND_USERS = f"select folded_name, {ACCOUNT} from users where folded_name = any(%s)"
@@ -293,7 +293,7 @@ class Patients:
             return NoPatient(place, message, "identity_conflict")
         if not born and same and is_certain_birth_date(item.patient.birth_date):
             self._born[account.id] = item.patient.birth_date or ""
-        if item.patient.name and not names_nobody(item.patient.name):
+        if item.patient.name and not is_no_name(item.patient.name):
             for key in keys:
                 if not known.get(key):
                     self._learnt[key] = account.id, item.patient.name

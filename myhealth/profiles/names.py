@@ -87,6 +87,11 @@ PLAIN = str.maketrans({"ø": "o", "å": "a", "æ": "ae", "œ": "oe", "ł": "l", 
 DIGRAPHS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ø": "oe", "å": "aa"})
 
 
+def is_no_name(name: str) -> bool:
+    """Return whether a person's name, given or family name first, is a placeholder, such as "Female Unknown"."""
+    return names_nobody(name) or names_nobody(" ".join(reversed(name.split())))
+
+
 def may_be_one_person(one: str, other: str) -> bool:
     """Return whether two names have a word in common, in any order, without case and accents, or cannot be compared.
 
