@@ -13,6 +13,10 @@ from support.hl7 import MSH, OBR, obx, record_of
 from support.hl7 import result_of as hl7_result
 
 from myhealth.intake.file_import import FileImport, ImportOptions
+from myhealth.intake.formats.format import Dump
+from myhealth.intake.formats.hl7v2.reader import read_hl7
+from myhealth.intake.formats.registry import HL7
+from myhealth.reports.export.fhir_values import measured
 
 UUID = "550e8400-e29b-41d4-a716-446655440000"
 
@@ -94,3 +98,17 @@ def test_an_integer_with_a_fraction_is_a_number() -> None:
     sent = json.loads('{"valueInteger": 5.5, "valueQuantity": null}')
     assert "value_type" not in result_of(**sent)
     assert result_of(valueQuantity=..., valueInteger=5)["value_type"] == "integer"
+
+
+def test_a_merge_of_two_patients_is_told() -> None:
+    dump = Dump(HL7)
+    text = "\r".join((MSH.replace("ORU^R01^ORU_R01", "ADT^A40"), "PID|1||9^^^A^MR", "MRG|1^^^A^MR", ""))
+    assert list(read_hl7(io.BytesIO(text.encode()), dump)) == []
+    (notice,) = dump.notices
+    assert "ADT^A40 gives the patient 1^^^A^MR (MRG-1) the number 9^^^A^MR (PID-3)" in notice
+
+
+def test_the_words_of_a_range_leave_with_its_ends() -> None:
+    result = hl7_result(obx("NM", "6", f7="<5.5", f6="mmol/L"))
+    (found,) = measured(result)["referenceRange"]
+    assert (found["high"]["value"], found["text"]) == (5.5, "<5.5")

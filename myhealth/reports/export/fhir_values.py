@@ -14,6 +14,7 @@ from myhealth.clinical.absent_reasons import ABSENT_URI, NO_VALUE, absent_code
 from myhealth.clinical.catalog import source_flag
 from myhealth.clinical.coding_systems import LOINC, LOINC_CODE, UCUM, uri_of
 from myhealth.clinical.interpretations import V3_URI
+from myhealth.clinical.range_text import parse_range
 from myhealth.clinical.units import is_ucum
 from myhealth.common.decoding import exact_number
 
@@ -322,9 +323,11 @@ def ranges_of(result: Element) -> list[Element]:
     own = {name: result.get(name) for name in ("low", "high")}
     chosen = any({name: each.get(name) for name in own} == own for each in sent)
     if "range_source" not in result:
-        if not chosen:
-            found.insert(0, _range_element(own, result))
         text = clean(result.get("range_text"))
+        if not chosen:
+            unit = clean(result.get("unit_text") or result.get("unit"))
+            is_meant = text and parse_range(text, unit) == (own["low"], own["high"])
+            found.insert(0, _range_element(own, result) | ({"text": text} if is_meant else {}))
         if text and text not in (each.get("text") for each in found):
             found.append({"text": text})
     return [each for each in found if each]

@@ -18,10 +18,11 @@ from myhealth.intake.formats.hl7v2.left_out import SPECIMEN_ROLES, kind_of_messa
 from myhealth.intake.formats.hl7v2.order import facts_of_obr
 from myhealth.intake.formats.hl7v2.record import read_order_group
 from myhealth.intake.formats.hl7v2.result import facts_of_obx
-from myhealth.intake.formats.hl7v2.segments import Line, parse_message, read_messages
+from myhealth.intake.formats.hl7v2.segments import Line, Segment, parse_message, read_messages
 from myhealth.intake.formats.json_reader import Readable
 from myhealth.intake.parsed_record import ParsedRecord
 
+NOTICES_MAX = 100
 REPEATED_MAX_BYTES = 16 * 1024 * 1024
 
 
@@ -59,9 +60,21 @@ def _read_message(message: list[Line], dump: Dump) -> Iterator[ParsedRecord]:
         raw = b"\x0b" * last.frame_open + b"\r".join(line.data for line in message) + end
         yield ParsedRecord(0, message[0].number, raw.decode("utf-8", "surrogateescape"), None, [("", fault)])
     elif not reports and not any(group.all("OBX") for group in groups):
+        _tell_merge(segments, kind, dump)
         dump.skipped[printable(kind, 60) or "message without a type"] += 1
     else:
         yield from _read_groups(groups, dump, reports)
+
+
+def _tell_merge(segments: list[Segment], kind: str, dump: Dump) -> None:
+    """Note that a message (ADT^A40 and the like) gives a patient another number: that is not carried out."""
+    now = next((each.first(3) for each in segments if each.name == "PID"), "")
+    before = next((each for each in segments if each.name == "MRG" and each.first(1)), None)
+    if now and before and len(dump.notices) < NOTICES_MAX:
+        dump.notices.append(
+            f"line {before.line}: {kind} gives the patient {printable(before.first(1), 60)} (MRG-1) the number "
+            f"{printable(now, 60)} (PID-3), which is not done here: both accounts stay (`myhealth users identifiers`)"
+        )
 
 
 def _read_groups(groups: list[OrderGroup], dump: Dump, reports: bool) -> Iterator[ParsedRecord]:
