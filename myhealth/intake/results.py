@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from msgspec import Struct, field
+from msgspec import Struct
 
 from myhealth.clinical.status import WITHDRAWN
 from myhealth.intake.identity import PatientMap
@@ -77,7 +77,7 @@ class ImportSource(Struct):
     assigned: str | None = None
     overrides_machine: bool = False
     own_authorities: Collection[str] = ()
-    patient_map: PatientMap = field(default_factory=PatientMap)
+    patient_map: PatientMap = PatientMap()
     zone: str = "UTC"
     layout: str = ""
     names_fields: bool = True

@@ -264,11 +264,10 @@ class ReportRepository:
             found = self._users_and_reports.aggregate(pipeline, batchSize=own.limit + 1).to_list()
         if not found:
             return None, []
-        user, reports = found[0], found[1:]
+        user = found[0]
+        newest = user.pop("report", None)
         del user["at"]
-        if "report" in user:
-            reports.insert(0, user.pop("report"))
-        return restore_value(user), [*map(restore_report, reports)]
+        return restore_value(user), [*map(restore_report, [newest, *found[1:]] if newest else [])]
 
     def get_with_patient(self, report_id: int, reader: Document | None = None) -> tuple[Document, Document] | None:
         """Return a report and its patient, or None. The caller must check who may see it. `reader`: the user who asks,

@@ -35,9 +35,7 @@ def reader_zone(cookie: str, default: str) -> str:
     return name if name in _zones() else default
 
 
-@cache
-def _zones() -> frozenset[str]:
-    return frozenset(available_timezones())
+_zones = cache(available_timezones)
 
 
 FUTURE = "in the future"  # where the clock of a machine is wrong

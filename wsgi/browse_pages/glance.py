@@ -55,9 +55,10 @@ def glance_groups(
     lines = {measured: points for measured, points in found.items() if points}
     views = dict(zip(lines, newest, strict=True))
     items = []
-    if _is_pair(lines.get(UPPER), lines.get(LOWER)):
-        both = [lines.pop(UPPER), lines.pop(LOWER)]
-        items.append(_item(NAMES[0], pressure(views[UPPER], views[LOWER]), both, dates, path))
+    upper, lower = lines.get(UPPER), lines.get(LOWER)
+    if upper and lower and (upper[0].report_id, upper[0].unit) == (lower[0].report_id, lower[0].unit):
+        del lines[UPPER], lines[LOWER]
+        items.append(_item(NAMES[0], pressure(views[UPPER], views[LOWER]), [upper, lower], dates, path))
     kinds = Counter(test for test, _ in found)
     for measured, points in lines.items():
         group = group_of({"code": points[0].code, "name": points[0].name})
@@ -84,13 +85,6 @@ def folded(groups: Groups) -> tuple[Groups, Groups, int]:
         rest = max(rest - len(items), 0)
     kept, folds = ([(name, items) for name, items in each if items] for each in (shown, hidden))
     return kept, folds, sum(len(items) for _, items in folds)
-
-
-def _is_pair(upper: Sequence[TrendPoint] | None, lower: Sequence[TrendPoint] | None) -> bool:
-    """Return whether the latest values of both pressures are of one check-up and one unit."""
-    if not upper or not lower:
-        return False
-    return (upper[0].report_id, upper[0].unit) == (lower[0].report_id, lower[0].unit)
 
 
 def _item(

@@ -261,11 +261,8 @@ class TakesRecords(UploadView):
 
     def opened(self, body: BinaryIO, machine: str, patient: str | None, layout: Layout, *, is_table: bool) -> Dump:
         """Open an upload; a table without a layout has that of its machine. Raises BadInput."""
-        most, known, name = (
-            self.context.settings.upload.max_body_bytes,
-            patient is not None,
-            CSV.name if is_table else "",
-        )
+        most, known = self.context.settings.upload.max_body_bytes, patient is not None
+        name = CSV.name if is_table else ""
         dump = read_dump(body, format=name, machine=machine, max_bytes=most, layout=layout, patient_given=known)
         if dump.format is CSV:
             use_layout_of_machine(dump)

@@ -59,15 +59,13 @@ class Source:
     def __init__(self, raw: BinaryIO, max_bytes: int = 0) -> None:
         self._raw = raw
         self._max_bytes = max_bytes
-        self._count = 0
-        self._head, self._complete = b"", False
-        first = raw.read(CHUNK_BYTES)
+        self._count, self._complete = 0, False
+        self._unpacked: Any
+        first, self._unpacked = raw.read(CHUNK_BYTES), raw
         if first.startswith(GZIP_MAGIC):
             packed: Any = _Joined(first, raw)
-            self._unpacked: Any = gzip.GzipFile(fileobj=packed, mode="rb")
-        else:
-            self._unpacked = raw
-            self._head = self._counted(first)
+            first, self._unpacked = b"", gzip.GzipFile(fileobj=packed, mode="rb")
+        self._head = self._counted(first)
 
     def head(self, size: int = HEAD_BYTES) -> bytes:
         """Return all bytes examined so far: at least `size` of them, unless the source is shorter."""
