@@ -7,15 +7,19 @@ import json
 from typing import Any
 
 import pytest
+from support.factories import record
 from support.fhir import bundle, observation, result_of
 from support.fhir import read as fhir_read
 from support.hl7 import MSH, OBR, obx, record_of
 from support.hl7 import result_of as hl7_result
 
+from myhealth.clinical.ranges import compare
 from myhealth.intake.file_import import FileImport, ImportOptions
 from myhealth.intake.formats.format import Dump
 from myhealth.intake.formats.hl7v2.reader import read_hl7
 from myhealth.intake.formats.registry import HL7
+from myhealth.intake.parsed_record import DECODER
+from myhealth.intake.validation import validate_record
 from myhealth.reports.export.fhir_values import measured
 
 UUID = "550e8400-e29b-41d4-a716-446655440000"
@@ -112,3 +116,19 @@ def test_the_words_of_a_range_leave_with_its_ends() -> None:
     result = hl7_result(obx("NM", "6", f7="<5.5", f6="mmol/L"))
     (found,) = measured(result)["referenceRange"]
     assert (found["high"]["value"], found["text"]) == (5.5, "<5.5")
+
+
+@pytest.mark.parametrize("sent", [{"text": "<5.5"}, {"text": "<5.5", "high": {"value": 5.5}}])
+def test_the_words_of_a_fhir_range_exclude_its_end_as_those_of_hl7(sent: dict[str, Any]) -> None:
+    of_hl7 = stored(hl7_result(obx("NM", "5.5", f7="<5.5")))
+    of_fhir = stored(result_of(valueQuantity={"value": 5.5}, code={"text": "T"}, referenceRange=[sent]))
+    assert (compare(of_hl7).position, compare(of_fhir).position) == ("above", "above")
+    within = {**sent, "text": "<=5.5"}
+    assert compare(stored(result_of(valueQuantity={"value": 5.5}, referenceRange=[within]))).position == "within"
+
+
+def stored(result: dict[str, Any]) -> dict[str, Any]:
+    made, faults = validate_record(record(results=[result]))
+    assert made is not None and faults == []
+    (found,) = DECODER.decode(made.results)
+    return found

@@ -66,12 +66,22 @@ def compare(result: Mapping[str, Any]) -> Comparison:
     "<150", is outside, unless its source calls it normal."""
     value, low, high = result.get("value"), as_number(result.get("low")), as_number(result.get("high"))
     beyond, number = parse_measurement(value) or ("", None)
-    position, text = classify(value, low, high), result.get("range_text")
-    is_open = (low is None) != (high is None) and type(text) is str and OPEN.match(text) is not None
+    position = classify(value, low, high)
+    is_open = (low is None) != (high is None) and OPEN.match(_words_of_range(result)) is not None
     is_number = number is not None and not beyond and result.get("flag") is None
     if is_open and is_number and WITHIN == position == classify(number, high, low):  # it is the end itself
         position = ABOVE if low is None else BELOW
     return Comparison(low, high, number, beyond != "", position, is_open)
+
+
+def _words_of_range(result: Mapping[str, Any]) -> str:
+    """Return the words of the range that counts, "" if its source has none."""
+    if type(text := result.get("range_text")) is str:
+        return text
+    sent = result.get("ranges")
+    ends = [each for each in sent if isinstance(each, dict)] if isinstance(sent, list) else []
+    texts = (each.get("text") for each in ends if all(each.get(end) == result.get(end) for end in ("low", "high")))
+    return next((each for each in texts if type(each) is str), "")
 
 
 def classify(value: Any, low: Any, high: Any) -> str | None:

@@ -48,7 +48,7 @@ Document = dict[str, Any]
 # 2: users have `name_keys`. 3: `abnormal` is also true if a value lies outside its range and no flag says so.
 # 4: reports with a result far outside its range have `far`. Other thresholds in clinical/guide.txt are another form.
 # 5: a value at an end that the words of its range exclude is abnormal.
-FORM = 5
+FORM = 6
 NORMAL = (None, "N")
 OUTSIDE = (ABOVE, BELOW)
 # The checkpoint's document in `sync_state`; the name is that of existing stores.
@@ -125,7 +125,7 @@ def finish_results(results: Any) -> tuple[bool, bool]:
         if not far and (
             flag not in NORMAL
             or is_outside(value, low, high)
-            or (type(result.get("range_text")) is str and compare(result).position in OUTSIDE)
+            or ((type(result.get("range_text")) is str or "ranges" in result) and compare(result).position in OUTSIDE)
             or (type(value) is str and _guide().is_beyond_meter(result))
         ):
             abnormal, far = True, _guide().is_far(result, False)
