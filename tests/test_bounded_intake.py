@@ -88,15 +88,14 @@ def _cpu_s(data: bytes) -> float:
 def _grows_linearly(shape: str, few: int) -> bool:
     """Return whether four times the entries take less than ten times the time: what is quadratic takes 16.
 
-    Other programs disturb it, so the least of two turns counts, and of up to six more while that is not enough.
+    Other programs disturb it, so the least of up to eight turns counts; of the few entries always that of two.
     """
-    turns: list[tuple[float, float]] = []
     gc.freeze()  # what the tests before this one left is not looked through again
     try:
-        for turn in range(8):
-            turns.append((_cpu_s(SHAPES[shape](few)), _cpu_s(SHAPES[shape](4 * few))))
-            least, most = map(min, zip(*turns, strict=True))
-            if turn and most < 10 * max(least, 0.1):
+        least, most = _cpu_s(SHAPES[shape](few)), float("inf")
+        for _ in range(8):
+            least, most = min(least, _cpu_s(SHAPES[shape](few))), min(most, _cpu_s(SHAPES[shape](4 * few)))
+            if most < 10 * max(least, 0.1):
                 return True
         return False
     finally:
