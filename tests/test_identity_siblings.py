@@ -1,11 +1,14 @@
 """Who a record is about, over the life of reports and people."""
 
+import json
 from typing import Any
 
 import pytest
-from support.factories import record, statuses, take
+from support.factories import dump, record, statuses, take
+from support.tables import take_in
 
 from myhealth.profiles.identifiers import add_identifier
+from myhealth.profiles.services import create_user, rename_user
 
 BORN = "select birth_date::text from users where username = 'savita'"
 
@@ -54,3 +57,52 @@ def test_a_birth_date_that_staff_gave_stays(savita: int, db) -> None:
 def test_a_dry_run_learns_no_birth_date(savita: int, db) -> None:
     take(of(1, "1980-05-02"), dry_run=True)
     assert db(BORN) == [(None,)]
+
+
+def in_file(record_id: Any = None, serial: str = "HC-1", **changes: Any) -> dict[str, int]:
+    made = record(None, **changes) | ({"record_id": record_id} if record_id else {})
+    return {name: count for name, count in take_in(dump([made], serial)).items() if count}
+
+
+@pytest.mark.parametrize("number", ["9", None])
+def test_the_serial_of_a_machine_in_other_letters_is_the_same_machine(number: Any, people, db) -> None:
+    assert in_file(number) == {"accepted": 1}
+    assert in_file(number, "hc-1") == {"duplicate": 1}
+    assert db("select serial from machines") == [("HC-1",)]
+    assert in_file(number, "HC-2") == {"accepted": 1}
+
+
+def test_two_machines_that_are_stored_stay_two(people, db) -> None:
+    db("insert into machines (serial) values ('HC-1'), ('hc-1')")
+    assert [in_file("9"), in_file("9", "hc-1"), in_file("9", "Hc-1")] == [{"accepted": 1}] * 3
+    assert db("select count(*) from machines") == [(3,)]
+
+
+def test_new_machines_of_one_file_whose_serials_differ_in_case_are_one(people, db) -> None:
+    sent = json.dumps([record("1", machine="HC-1"), record("1", machine="hc-1"), record("2", machine="hc-1")])
+    assert take_in(sent) == {"accepted": 2, "duplicate": 1, "rejected": 0}
+    assert db("select count(*) from machines") == [(1,)]
+
+
+def test_blanks_around_a_record_id_do_not_count(people, db, monkeypatch) -> None:
+    assert [in_file("9"), in_file(" 9"), in_file(9), in_file("9\t")] == [{"accepted": 1}, *[{"duplicate": 1}] * 3]
+    db("update checkups set record_id = ' 9'")  # as earlier releases stored it
+    assert in_file(" 9") == {"duplicate": 1}
+    assert take(record(" 9"))[0].status == "duplicate"
+
+
+def test_no_patient_is_created_for_a_name_that_a_user_had(people, db) -> None:
+    rename_user("savita", "savita.d")
+    assert in_file("9", patient="Savita") == {"rejected": 1}
+    assert take_in(dump([record("9", "Savita")]), create_patients=True)["rejected"] == 1
+    ((told, code),) = db("select errors->0->>'message', errors->0->>'code' from rejections order by id desc limit 1")
+    assert ("was the username of savita.d" in told, code) == (True, "identity_conflict")
+    create_user("savita")
+    assert take_in(dump([record("9", "Savita")]), create_patients=True)["accepted"] == 1
+
+
+@pytest.mark.parametrize("name", ["Total", "GRAND TOTAL", "Average", "Mean", "Std. Dev", "Mittelwert"])
+def test_no_patient_is_created_for_the_last_line_of_a_table(name: str, people, db) -> None:
+    table = f"patient,date,T\nsavita,2026-11-20,5\n{name},,5\n"
+    assert take_in(table, create_patients=True) == {"accepted": 1, "duplicate": 0, "rejected": 1}
+    assert db("select count(*) from users where role = 'patient'") == [(2,)]

@@ -50,6 +50,7 @@ from myhealth.intake.settlement import (
 )
 from myhealth.intake.stored_numbers import find_known_orders, find_numbers, split_rounds
 from myhealth.intake.validation import fit_to_person
+from myhealth.machines.services import known_machines
 from myhealth.profiles.held_names import find_erased_names
 from myhealth.profiles.names import username_error
 
@@ -61,8 +62,6 @@ where exists (
 TOUCH = """
 update machines set last_upload_at = now()
 where id = any(%s) and (last_upload_at is null or last_upload_at < now() - interval '1 minute')"""
-FIND_MACHINES = "select serial, id from machines where serial = any(%s)"
-ADD_MACHINES = "insert into machines (serial) select unnest(%s) on conflict do nothing returning serial, id"
 PATIENT_CREATED = "patient_created"
 NOT_KEPT = "is not stored among the rejected records either, there are too many: keep it, and send it again tomorrow"
 DELETED_MEANWHILE = "records were deleted while the same ones were stored; try again"
@@ -142,7 +141,7 @@ class Batch:
         pending = self._without_erased(cursor, pending)
         if not pending:
             return
-        machines = self._machines(cursor, pending)
+        machines = known_machines(cursor, {entry.record.machine for entry in pending})
         for entry, id_ in zip(pending, new_ids(cursor, len(pending)), strict=True):
             entry.id, entry.machine_id = id_, machines[entry.record.machine]
         if exported := find_exported(cursor, pending):
@@ -281,16 +280,6 @@ class Batch:
             entry = pending[position]
             self._refuse(entry, "record_id", f"{entry.called} was of a user who was erased", ERASED)
         return [entry for position, entry in enumerate(pending) if position not in erased]
-
-    def _machines(self, cursor: Any, pending: list[Pending]) -> dict[str | None, int | None]:
-        """Return the machine id of every serial; a machine that is not registered yet is registered."""
-        serials = sorted({entry.record.machine for entry in pending if entry.record.machine is not None})
-        found: dict[str | None, int | None] = {None: None}
-        for statement in (FIND_MACHINES, ADD_MACHINES, FIND_MACHINES):
-            missing = [serial for serial in serials if serial not in found]
-            if missing:
-                found.update(fetch_all(cursor, statement, (missing,)))
-        return found
 
     def _settle(self, cursor: Any, known: list[Pending], found: StoredRows, *, again: bool) -> list[Pending]:
         """Find duplicates, versions of stored check-ups, and records with other content, and set their results. Return

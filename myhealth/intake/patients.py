@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from psycopg2.extras import execute_values
 
 from myhealth.clinical.coding_systems import OUR_SUBJECT
+from myhealth.common.database import fetch_all
 from myhealth.common.text import fold_name, printable
 from myhealth.intake.identity import as_named_today, claim_of, contradiction
 from myhealth.intake.new_patients import NewPatients
@@ -19,7 +20,7 @@ from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.record_ids import HELD
 from myhealth.intake.record_types import Patient
 from myhealth.intake.results import ERASED, ConcurrentChange, ImportSource, ValidatedRecord
-from myhealth.profiles.held_names import erased_form, find_erased_names
+from myhealth.profiles.held_names import IS_RENAME, erased_form, find_erased_names
 from myhealth.profiles.models import FHIR_REFERENCE, Key, reference_system
 from myhealth.profiles.names import is_certain_birth_date, is_no_name, names_nobody, username_error
 
@@ -33,6 +34,9 @@ with held as (
     where value = any(%s) and system like '{FHIR_REFERENCE}%%'
     union all select '{OUR_SUBJECT}', subject::text, null, id from users where subject::text = any(%s))
 select held.system, held.value, held.source_name, {ACCOUNT} from held join users on users.id = patient_id"""
+FORMER_NAMES = f"""
+select lower(audit_events.subject), username from audit_events join users on users.id = subject_id
+where lower(audit_events.subject) = any(%s) and linked_at is not null and {IS_RENAME} order by audit_events.id"""
 FIND_HELD = "select patient_id, system, value from patient_identifiers where patient_id = any(%s) and system <> ''"
 ON_SERVER = re.compile(r"https?://(.*)(/Patient/[^/]+)")
 # A lock: an account that is linked at this moment takes in the records that are rejected before.
@@ -87,6 +91,7 @@ class Patients:
         self._before: dict[int, Account] = {}
         self._learnt: dict[Key, tuple[int, str | None]] = {}
         self._born: dict[int, str] = {}
+        self._renamed: dict[str, str] = {}
         self._found: dict[tuple[str, ...], Account] = {}
 
     def look_up(self, cursor: Any, items: Sequence[ValidatedRecord]) -> None:
@@ -94,6 +99,7 @@ class Patients:
         detailed = [item for item in items if item.patient is not None or item.reference]
         self._find(cursor, items, detailed)
         if self.origin.create_patients:
+            self._find_former_names(cursor)
             new = NewPatients([item for item in items if self._may_be_new(item)])
             created = new.create(cursor, self._users)
             if created:
@@ -155,6 +161,9 @@ class Patients:
             return NoPatient(place, message, "identity_conflict")
         if not shown:
             return NoPatient(place, "has no number that names a patient here", "unknown_user")
+        if renamed := self._renamed_to(item):
+            message = f"{shown} was the username of {renamed}; if it is this person, {RETRY}"
+            return NoPatient(place, message, "identity_conflict")
         faults = [username_error(name) for name in item.patients] if self.origin.create_patients else []
         fault = faults[0] if faults and all(faults) else ""
         message = f"there is no user named {shown}" + (f", and none can be created: {fault}" if fault else "")
@@ -237,7 +246,12 @@ class Patients:
 
     def _may_be_new(self, item: ValidatedRecord) -> bool:
         """Return whether the record's patient may be new: no account here may be that person."""
-        known = self._matching(item) or self._namesakes(item) or (not item.identifiers and self._bare(item))
+        known = (
+            self._matching(item)
+            or self._namesakes(item)
+            or self._renamed_to(item)
+            or (not item.identifiers and self._bare(item))
+        )
         return not known and not item.parsed.patient_doubt and not _placeholder(item)
 
     def _is_of_other_server(self, reference: str, account: Account) -> bool:
@@ -246,6 +260,16 @@ class Patients:
         others = [*filter(None, map(ON_SERVER.fullmatch, self._called.get(account.id, ())))] if address else []
         servers = {other[1] for other in others if address and other[2] == address[2]}
         return bool(servers) and address is not None and address[1] not in servers
+
+    def _find_former_names(self, cursor: Any) -> None:
+        """Find the unknown names that a user had before: a source goes on with the name that it knows."""
+        unknown = {fold_name(name): name for name in self._named - self._users.keys()}
+        found = fetch_all(cursor, FORMER_NAMES, ([*unknown],)) if unknown else ()
+        self._renamed = {unknown[former]: username for former, username in found}
+
+    def _renamed_to(self, item: ValidatedRecord) -> str:
+        """Return the present name of a user who had a name of the record's patient; "" if nobody had."""
+        return next((self._renamed[name] for name in item.patients if name in self._renamed), "")
 
     def _namesakes(self, item: ValidatedRecord) -> list[tuple[Account, Key]]:
         """Return the accounts whose username is one of the record's numbers and that have no identifiers, each with the

@@ -229,6 +229,8 @@ class Intake:
             faults = [("checkup_for", f"is not {origin.patient}, the patient of all records")]
             return ValidatedRecord(parsed, None, _located(parsed, faults))
         item = ValidatedRecord(parsed, record, [], former_ids=(parsed.former_id,) if parsed.former_id else ())
+        if record.record_id and record.record_id != (number := record.record_id.strip()):
+            item.former_ids, record.record_id = (*item.former_ids, record.record_id), number
         self._name_patient(item, record)
         if former := parsed.former or (parsed.before_marks and {"results": parsed.before_marks}):
             item.former = validate_record(self._about(parsed.record | former), origin.machine)[0]

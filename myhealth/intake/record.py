@@ -207,7 +207,7 @@ class Record(msgspec.Struct, gc=False):
         """Return the content from which the number of a record without one is derived. `patient`: whose record it is.
 
         It does not change when the source withdraws the record, or writes its patient's name, its zone or the blanks in
-        its results differently, the names of its tests and units in other letters, or the tests in another order.
+        its results differently, the names of tests, units and the machine in other letters, the tests in another order.
         """
         made = self._before_withdrawal()
         results = decode_json(made.results_as_sent or made.results)
@@ -217,7 +217,8 @@ class Record(msgspec.Struct, gc=False):
             results.sort(key=lambda each: str((each["code"], each.get("other_code"), each["name"], each["unit"])))
         text = encode_json(results).decode()
         report = "\n".join(sorted(made.checkup_report.splitlines()))
-        made = replace(made, checkup_type=_fold(made.checkup_type), checkup_report=report, results_as_sent=text)
+        kind, machine = _fold(made.checkup_type), made.machine and made.machine.lower()
+        made = replace(made, checkup_type=kind, checkup_report=report, results_as_sent=text, machine=machine)
         return f"in any order {made.identity_by_order(patient)}"
 
     def identity_by_order(self, patient: str) -> str:

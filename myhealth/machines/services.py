@@ -1,14 +1,14 @@
 """Register and list machines."""
 
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from functools import lru_cache
 from typing import Any
 
 from peewee import EXCLUDED, fn
 
 from myhealth.audit.events import record_event
-from myhealth.common.database import transaction
+from myhealth.common.database import fetch_all, transaction
 from myhealth.common.errors import BadInput, NotFound
 from myhealth.common.text import printable, unstorable_fault
 from myhealth.machines.models import Machine
@@ -71,6 +71,26 @@ def register_machine(
         if changed or before is None:
             record_event("machine.change", machine=serial, changed=changed)
     return machine
+
+
+FIND = "select serial, id from machines where serial = any(%s)"
+# The same serial in other letters.
+FIND_ALIKE = """
+select wanted.serial, min(id) from unnest(%s::text[]) as wanted (serial)
+join machines on lower(machines.serial) = lower(wanted.serial) group by 1 having count(*) = 1"""
+ADD = """
+insert into machines (serial) select distinct on (lower(wanted)) wanted from unnest(%s::text[]) as wanted
+order by lower(wanted) on conflict do nothing returning serial, id"""
+
+
+def known_machines(cursor: Any, serials: Set[str | None]) -> dict[str | None, int | None]:
+    """Return the id of the machine of each serial, in whatever case; register those that are not registered yet. No
+    serial is no machine."""
+    found: dict[str | None, int | None] = {None: None}
+    for statement in (FIND, FIND_ALIKE, ADD, FIND, FIND_ALIKE):
+        if missing := sorted(filter(None, serials - found.keys())):
+            found.update(fetch_all(cursor, statement, (missing,)))
+    return found
 
 
 def find_machine(serial: str) -> Machine | None:

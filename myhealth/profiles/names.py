@@ -65,6 +65,7 @@ PLACEHOLDER = re.compile(
     r"[-\u2013\u2014_?*#/]+|0+|9{5,20}|x{2,20}|tbd|dummy|temp(?:orary)?(?:[ _-]?(?:id|mrn|no|number|patient))?"
     r"|n/?a\.?|nan|nil|none|null|undefined|not known|unnamed|no name|anon(?:ym(?:ous)?)?"
     r"|unk|(?:unknown|unidentified)(?:[ ,^_-]+(?:unknown|patient|person|(?:fe)?male|(?:wo)?man|child|baby))*"
+    r"|(?:grand |sub-?)?totals?|average|avg|mean|median|st(?:andar)?d\.? ?dev(?:iation)?|summe|mittelwert|moyenne"
     r"|unbekannt|inconnue?|desconocid[oa]|\(?(?:null|unknown|none)\)?"
 )
 
