@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from support.factories import record
-from support.fhir import bundle, observation, result_of
+from support.fhir import bundle, observation, report, result_of
 from support.fhir import read as fhir_read
-from support.hl7 import MSH, OBR, obx, record_of
+from support.hl7 import MSH, OBR, PID, obx, record_of
 from support.hl7 import result_of as hl7_result
 
 from myhealth.clinical.ranges import compare
@@ -132,3 +132,56 @@ def stored(result: dict[str, Any]) -> dict[str, Any]:
     assert made is not None and faults == []
     (found,) = DECODER.decode(made.results)
     return found
+
+
+PARENT = "600-7&Bacteria&LN^1^E. coli"
+
+
+@pytest.mark.parametrize(
+    ("sent", "words"),
+    [
+        (PARENT, "Bacteria 1: E. coli"),
+        ("600-7&Bacteria&LN^1", "Bacteria 1"),
+        ("600-7&Bacteria&LN^1^112283007&E. coli", "Bacteria 1: E. coli"),
+    ],
+)
+def test_an_order_says_which_result_it_belongs_to(sent: str, words: str) -> None:
+    found = record_of(MSH, PID, f"{OBR}{'|' * 19}{sent}", obx("SN", "<=^8"))
+    assert found["details"]["notes"] == [{"text": f"Belongs to the result {words}"}]
+
+
+def specimen_of(collected: Any, **changes: Any) -> dict[str, Any]:
+    specimen = {"resourceType": "Specimen", "id": "s", "type": {"text": "Serum"}, "collection": collected}
+    return bundle(specimen, observation(specimen={"reference": "Specimen/s"}, effectiveDateTime=..., **changes))
+
+
+@pytest.mark.parametrize(
+    ("collected", "moment"),
+    [
+        ({"collectedDateTime": "2026-11-20T08:00:00+05:30"}, ("2026-11-20T08:00:00+05:30", None)),
+        ({"collectedPeriod": {"start": "2026-11-20"}}, ("2026-11-20T12:00:00+00:00", "day")),
+        ({"collectedDateTime": "soon"}, (None, "unknown")),
+        ({}, (None, "unknown")),
+    ],
+)
+def test_the_moment_of_the_specimen_is_that_of_a_result_without_one(collected: Any, moment: Any) -> None:
+    (parsed,) = fhir_read(specimen_of(collected))
+    assert (parsed.record.get("taken_at"), parsed.record.get("taken_precision")) == moment
+    (parsed,) = fhir_read(
+        bundle(report("Observation/glucose"), *(e["resource"] for e in specimen_of(collected)["entry"]))
+    )
+    assert parsed.record["taken_at"] == "2026-11-20T09:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("text", "was"),
+    [
+        (json.dumps(specimen_of({"collectedDateTime": "2026-11-20T08:00:00Z"})), "taken_precision = 'unknown', taken_offset = null, taken_at = now()"),
+        ("".join(f"{each}\r" for each in (MSH, PID, f"{OBR}{'|' * 19}{PARENT}", obx("NM", "5"))), "details = details - 'notes'"),
+    ],
+)  # fmt: skip
+def test_what_was_stored_without_it_is_a_duplicate_when_it_comes_again(db, people, text: str, was: str) -> None:
+    for expected in ("accepted", "duplicate"):
+        started = FileImport(io.BytesIO(text.encode()), "test", ImportOptions(create_patients=True))
+        assert [result.status for batch in started for _, result in batch] == [expected]
+        db(f"update checkups set {was}")

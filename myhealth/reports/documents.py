@@ -47,7 +47,7 @@ Document = dict[str, Any]
 # The form of the documents below. The next sync fills a report store of another form anew.
 # 2: users have `name_keys`. 3: `abnormal` is also true if a value lies outside its range and no flag says so.
 # 4: reports with a result far outside its range have `far`. Other thresholds in clinical/guide.txt are another form.
-# 5: a value at an end that the words of its range exclude is abnormal.
+# 5: a value at an end that the words of its range exclude is abnormal.  6: also in FHIR.
 FORM = 6
 NORMAL = (None, "N")
 OUTSIDE = (ABOVE, BELOW)

@@ -17,7 +17,7 @@ from myhealth.intake.formats.fhir.element import Element, by_use, codings_of, co
 from myhealth.intake.formats.fhir.facts import INHERITED_STATUS, Place, facts_of, read_version_id
 from myhealth.intake.formats.fhir.grouping import FhirGroup
 from myhealth.intake.formats.fhir.leftovers import sent_of
-from myhealth.intake.formats.fhir.moments import Moments
+from myhealth.intake.formats.fhir.moments import Moments, is_moment
 from myhealth.intake.formats.fhir.panels import PanelCollector
 from myhealth.intake.formats.fhir.patients import subject_of
 from myhealth.intake.formats.fhir.ranges import DOUBT
@@ -71,6 +71,8 @@ def read_group(group: FhirGroup, zone: tzinfo, *, alone: str) -> ParsedRecord:
     moments, subject = Moments(zone), subject_of(group)
     machine, serials = machine_of(group)
     shared = _shared_facts(group, moments)
+    of_specimen = {} if "taken_at" in shared else _times_of_specimen(group, shared, moments)
+    shared |= of_specimen
     record: dict[str, Any] = {
         "checkup_for": subject.names[0] if subject.names else None,
         "machine": machine,
@@ -90,6 +92,7 @@ def read_group(group: FhirGroup, zone: tzinfo, *, alone: str) -> ParsedRecord:
     faults = list(dict.fromkeys(group.faults))
     found = ParsedRecord(0, group.head.line, raw, record, faults, full_name=subject.facts.get("name", ""))
     read_marked_numbers(found)
+    found.former = dict.fromkeys(of_specimen) | {"taken_precision": "unknown"} if of_specimen else {}
     found.patient_field, found.patient_reference = f"{group.head.kind}.subject", subject.reference
     found.patient_doubt, found.warnings = subject.doubt, [*subject.warnings, *_subset_warnings(group)]
     unclear = (result.pop(DOUBT) for result in collected.results if DOUBT in result)
@@ -145,6 +148,16 @@ def _shared_facts(group: FhirGroup, moments: Moments) -> dict[str, Any]:
         if times:
             return found | times
     return found
+
+
+def _times_of_specimen(group: FhirGroup, shared: dict[str, Any], moments: Moments) -> dict[str, Any]:
+    """Return when the specimen of a check-up without a moment was taken, as HL7 v2 has it too (SPM-17)."""
+    parts = (facts_of(Place(group, *each), moments) for each in group.observations if "specimen" in each[1].data)
+    for specimen in (each.get("specimen") for each in (shared, *parts)):
+        collected = specimen.get("collected_at", "") if isinstance(specimen, dict) else ""
+        if is_moment(collected):
+            return moments.of(Element({"effectiveDateTime": collected}, "Specimen.collection", group.faults))
+    return {}
 
 
 def _checkup_facts(shared: dict[str, Any]) -> dict[str, Any]:

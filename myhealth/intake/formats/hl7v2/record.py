@@ -10,7 +10,7 @@ from functools import partial
 
 from myhealth.clinical.status import WITHDRAWN
 from myhealth.common.text import printable
-from myhealth.intake.formats.hl7v2.coded import Facts, field_identifiers, name_of_coded, without_empty
+from myhealth.intake.formats.hl7v2.coded import Facts, field_identifiers, label_of, name_of_coded, without_empty
 from myhealth.intake.formats.hl7v2.encoding import WESTERN, is_misnamed
 from myhealth.intake.formats.hl7v2.grouping import OrderGroup, order_number, text_of
 from myhealth.intake.formats.hl7v2.moments import iso_moment, moment_of, named_offset, zone_of
@@ -21,7 +21,7 @@ from myhealth.intake.formats.hl7v2.subject import parse_notes, parse_patient, sp
 from myhealth.intake.formats.marked_numbers import read_marked_numbers
 from myhealth.intake.formats.terminology import PartialDateTime, offset_of, usable_serial
 from myhealth.intake.parsed_record import ParsedRecord
-from myhealth.intake.record_types import LIST_MAX
+from myhealth.intake.record_types import LIST_MAX, TEXT_MAX
 
 # The fields of a message, each with ours that come from it alone; a number is that of a field of an OBX segment.
 _PLACES = """
@@ -83,6 +83,9 @@ def read_order_group(group: OrderGroup, zone: tzinfo, skipped: Counter[str]) -> 
         parsed.former_id = _number_of_message(group)
     parsed.locate = partial(locate_field, places, patient.field)
     read_marked_numbers(parsed)
+    if parent := _parent_result(group):  # earlier releases did not read it
+        notes = [each for each in record["details"]["notes"] if each not in parent]
+        parsed.former = {"details": record["details"] | {"notes": notes or None}}
     return parsed
 
 
@@ -220,7 +223,9 @@ def _add_details(record: Facts, group: OrderGroup, results: list[ObxResult], zon
         if issued and not issued.known:
             record["issued_at"] = details["updated_at"] = issued.text
     details |= without_empty(
-        notes=notes.get(0), identifiers=_order_numbers(group), specimen=specimen_of(group, zone, notes)
+        notes=[*notes.get(0, ()), *_parent_result(group)],
+        identifiers=_order_numbers(group),
+        specimen=specimen_of(group, zone, notes),
     )
     if "updated_at" not in details and (sent := _moment_in_field(group, head, 7, zone, "MSH-7")):
         details["updated_at"] = iso_moment(head.text(7), zone) if sent.known else sent.text
@@ -230,6 +235,18 @@ def _add_details(record: Facts, group: OrderGroup, results: list[ObxResult], zon
         found = [note for segment in each.segments for note in notes.get(id(segment), ())]
         if found:
             each.result["notes"] = found[:LIST_MAX]
+
+
+def _parent_result(group: OrderGroup) -> list[Facts]:
+    """Return a note of the result that an order belongs to (OBR-26), such as the organism of susceptibilities."""
+    if not group.obr or not (sent := group.obr.first(26)):
+        return []
+    encoding = group.obr.encoding
+    test, place, value = (*encoding.components(sent), "", "", "")[:3]
+    name = label_of(encoding.component.join(encoding.subcomponents(test)), encoding)
+    named = " ".join(filter(None, (name, encoding.unquoted(place))))
+    words = ": ".join(filter(None, (named, encoding.unquoted(encoding.subcomponents(value)[-1]))))
+    return [{"text": f"Belongs to the result {words}"[:TEXT_MAX]}] if words else []
 
 
 def _is_cancelled(control: Segment) -> bool:
