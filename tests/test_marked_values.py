@@ -4,12 +4,14 @@ import json
 from typing import Any
 
 import pytest
-from support.factories import record
+from support.factories import dump, record
 from support.tables import before_identity_in_any_order, read, results, take_in
 
 from myhealth.intake import pipeline, validation
 from myhealth.intake.formats.tables import reader
 from myhealth.intake.formats.tables.layout import Layout
+from myhealth.intake.retry import retry_rejection
+from myhealth.profiles.services import create_user
 
 DAY = "2026-11-20"
 MARKED = {
@@ -98,9 +100,9 @@ JSON = {
 
 
 @pytest.mark.parametrize(("fields", "stored"), JSON.values(), ids=JSON)
-@pytest.mark.parametrize("number", [1, None])
-def test_a_marked_value_in_json_is_its_number(number, fields, stored, people, db, monkeypatch) -> None:
-    sent = json.dumps(record(number) | {"results": [{"name": "T", **fields}]})
+@pytest.mark.parametrize(("number", "write"), [(1, json.dumps), (None, json.dumps), (1, lambda each: dump([each]))])
+def test_a_marked_value_in_json_is_its_number(number, write, fields, stored, people, db, monkeypatch) -> None:
+    sent = write(record(number) | {"results": [{"name": "T", **fields}]})
     assert take_in(sent) == {"accepted": 1, "duplicate": 0, "rejected": 0}
     shown = "select results->0->'value', results->0->>'flag', results->0->'interpretations' from checkups"
     assert db(shown) == [stored]
@@ -117,3 +119,12 @@ def test_a_marked_value_in_json_that_was_stored_as_text_is_known_again(number, p
     assert db("select results->0->>'value' from checkups") == [("7.2 H",)]
     assert take_in(sent) == {"accepted": 0, "duplicate": 1, "rejected": 0}
     assert db("select results->0->>'value' from checkups") == [("7.2 H",)]
+
+
+def test_a_marked_value_in_a_record_that_is_retried_is_its_number(people, db) -> None:
+    sent = json.dumps(record(None, "nobody") | {"results": [{"name": "T", "value": "7.2 H"}]})
+    assert take_in(sent)["rejected"] == 1
+    create_user("nobody")
+    assert retry_rejection(db("select id from rejections")[0][0]).status == "accepted"
+    assert db("select results->0->'value' from checkups") == [(7.2,)]
+    assert take_in(sent)["duplicate"] == 1

@@ -1,5 +1,6 @@
 """The page on which a check-up is typed in, as a browser without JavaScript uses it."""
 
+import dataclasses
 import html
 import re
 from datetime import date, timedelta
@@ -12,6 +13,7 @@ from support.factories import PASSWORD
 
 from myhealth.privacy.erasure import erase_user
 from myhealth.profiles.services import set_full_name
+from wsgi.upload import make_app
 
 HOSTILE = '"><script>alert(1)</script>'
 
@@ -89,6 +91,7 @@ def test_who_had_a_check_up_typed_in_is_erased_with_what_was_told_of_it(typing, 
         ({"pressure": "128"}, "must be written like 128/82"),
         ({"pressure": "82/128"}, "the upper (systolic) value first"),
         ({"value:1558-6": "5,6"}, "Fasting glucose: decimals follow a full stop"),
+        ({"value:1558-6": "<5,6"}, "Fasting glucose: decimals follow a full stop"),
         ({"value:1558-6": "5", "unit:1558-6": "kg"}, "Fasting glucose has no unit"),
         ({}, "Nothing was typed in"),
         ({"pressure": "128/82", "taken_at": "yesterday"}, "The time must be written like"),
@@ -189,3 +192,25 @@ def test_a_technician_types_a_check_up_in_at_a_tablet(page: Any, served: tuple[s
     page.get_by_role("status").get_by_text("Stored as check-up").wait_for()
     check_accessible(page)
     assert db("select count(*) from checkups") == [(1,)]
+
+
+MOMENTS = {
+    "of the server's zone": ("2026-11-20T09:30", "2026-11-20 08:30:00", None),
+    "with another zone": ("2026-11-20T09:30+05:30", "2026-11-20 04:00:00", None),
+    "a day": ("2026-11-20", "2026-11-20 12:00:00", "day"),
+    "that the clocks skip": ("2026-03-29T02:30", "2026-03-29 01:30:00", None),
+    "that the clocks show twice": ("2025-10-26T02:30", "2025-10-26 00:30:00", None),
+}
+
+
+@pytest.mark.parametrize(("text", "stored", "precision"), MOMENTS.values(), ids=MOMENTS)
+def test_a_moment_is_stored_as_it_was_typed(
+    text: str, stored: str, precision: Any, people, settings, calling, db
+) -> None:
+    typing = Page(calling(make_app(dataclasses.replace(settings, time_zone="Europe/Berlin"))))
+    if text.endswith("02:30"):
+        assert "in the zone Europe/Berlin" in typing.store(422, pressure="128/82", taken_at=text)
+        typing.send(action="store_as_typed", patient="bholanath", pressure="128/82", taken_at=text)
+    else:
+        typing.store(pressure="128/82", taken_at=text)
+    assert db("select (taken_at at time zone 'UTC')::text, taken_precision from checkups") == [(stored, precision)]

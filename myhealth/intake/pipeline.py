@@ -22,9 +22,11 @@ from myhealth.common.database import cause_of, database, first_line, notify_sync
 from myhealth.common.errors import BadInput, Unavailable
 from myhealth.common.text import fold_name
 from myhealth.intake.batch import Batch
+from myhealth.intake.formats.format import reread_json
 from myhealth.intake.formats.marked_numbers import part_marks
+from myhealth.intake.formats.registry import get_format
 from myhealth.intake.identity import claim_of, composed, identifiers_of_invalid
-from myhealth.intake.parsed_record import UNREAD, ParsedRecord
+from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.patients import Patients
 from myhealth.intake.record import Record, warn_of_withdrawn
 from myhealth.intake.record_ids import Occurrences, is_derived, use_former_numbers
@@ -57,6 +59,7 @@ class Intake:
 
     def __init__(self, origin: ImportSource, people: deque[tuple[str, dict[str, Any]]] | None = None) -> None:
         self.origin = origin
+        self._is_ours = get_format(origin.format).reread is reread_json  # the others have parted marks themselves
         self._created: set[str] = set()
         self._people = people
         self._stored = Occurrences(origin.occurrence)
@@ -210,7 +213,6 @@ class Intake:
         if parsed.faults:
             return self._invalid(parsed, parsed.faults)
         faults: list[tuple[str, str]] = []
-        is_ours = parsed.record is UNREAD  # in our own format
         record = accept_text(parsed, self.origin.machine, latest)
         if record is None:
             decoded = parsed.decoded()
@@ -219,7 +221,7 @@ class Intake:
             about = self._about(decoded)
             if _is_withdrawal(about):
                 return ValidatedRecord(parsed, validate_record(WITHDRAWAL | about)[0], [])
-            if is_ours:
+            if self._is_ours:
                 parsed.before_marks = part_marks(about)
             record, faults = validate_record(about, self.origin.machine)
         if record is None:

@@ -10,7 +10,6 @@ import json
 import re
 import secrets
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
@@ -29,8 +28,8 @@ from myhealth.clinical.in_words import unit_text
 from myhealth.common.errors import BadInput, MyHealthError, NotLoggedIn
 from myhealth.common.request_context import client_address
 from myhealth.common.text import fold_name
-from myhealth.intake.formats.tables.cells import DAY_FIRST, DECIMAL, EITHER_POINT
-from myhealth.intake.formats.tables.layout import ABOUT_OTHER, GUESSED
+from myhealth.intake.formats.tables.cells import DAY_FIRST, DECIMAL, EITHER_POINT, read_moment
+from myhealth.intake.formats.tables.layout import ABOUT_OTHER, GUESSED, Layout
 from myhealth.intake.formats.tables.reader import FORM, ZONE
 from myhealth.intake.formats.tables.rows import ENCODING
 from myhealth.intake.idempotency import Answer, once
@@ -269,6 +268,7 @@ def _exact(value: Any) -> Any:
 
 
 FIELDS = (*CREDENTIALS, "action", "key", "search", "patient", "taken_at", "kind", "machine", "remark", "pressure")
+YEAR_FIRST = Layout(date_format="ymd")
 PRESSURE = re.compile(r"\s*([0-9]{2,3})\s*/\s*([0-9]{2,3})\s*")
 # (LOINC code, name, (unit, as people write it) of each) of every test that has a field of its own.
 TESTS = [
@@ -283,6 +283,7 @@ class TypeInPage(FormPage):
     stored only with `action` store_as_typed."""
 
     template, fields, further = "type_in.html", FIELDS, re.compile("(?:value|unit):[0-9-]{1,9}")
+    doubts: Sequence[str] = ()  # of the moment
 
     def answer(self, form: dict[str, Any], held: contextlib.ExitStack) -> Any:
         if form["action"] not in ("store", "store_as_typed"):
@@ -295,8 +296,9 @@ class TypeInPage(FormPage):
         faults += in_words([each for each in checked.errors if patient or each["field"] != "checkup_for"], record)
         if faults:  # nothing is kept: whoever typed it in corrects it here
             return self.page(form, 422, errors=faults + in_words(checked.warnings, record), people=people)
-        if checked.warnings and form["action"] == "store":
-            return self.page(form, 422, doubts=in_words(checked.warnings, record))
+        doubts = [*self.doubts, *in_words(checked.warnings, record)]
+        if doubts and form["action"] == "store":
+            return self.page(form, 422, doubts=doubts)
 
         def work() -> Answer:
             (stored,) = self._take(record, patient, dry_run=False)
@@ -328,12 +330,15 @@ class TypeInPage(FormPage):
         record["results"] = results
         if form["machine"].strip():
             record["machine"] = form["machine"].strip()
-        if form["taken_at"]:
+        if moment := form["taken_at"].strip():
             try:
-                local = datetime.fromisoformat(form["taken_at"])
-                record["taken_at"] = local.replace(tzinfo=ZoneInfo(self.context.settings.time_zone)).isoformat()
+                found = read_moment(moment, YEAR_FIRST, ZoneInfo(self.context.settings.time_zone))
             except ValueError:
                 faults.append("The time must be written like 2026-11-28T09:30.")
+            else:
+                record["taken_at"] = found.text
+                record |= {"taken_precision": found.known} if found.known else {}
+                self.doubts = [found.doubt] if found.doubt else []
         return record
 
     def _take(self, record: dict[str, Any], patient: str | None, *, dry_run: bool) -> list[RecordResult]:
@@ -360,7 +365,7 @@ def results_of(form: dict[str, Any], faults: list[str]) -> Any:
         unit = form.get(f"unit:{code}", units[0][0])
         if text and unit not in dict(units):
             faults.append(f"{name} has no unit {unit[:60]!a}.")
-        elif re.fullmatch(r"[0-9]+,[0-9]+", text):
+        elif re.fullmatch(r"[<>=\s]*[0-9]+,[0-9]+", text):
             faults.append(f"{name}: decimals follow a full stop, like 5.6.")
         elif text:
             yield {"code": code, "name": name, "value": typed_value(text), "unit": unit}
