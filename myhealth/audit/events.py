@@ -68,6 +68,7 @@ select (select at from last), (select max(at) from audit_events where subject_id
 NOBODY = Actor(None, None, None)
 LAST_UPLOADS = 10
 _acting: ContextVar[Actor] = ContextVar("acting", default=NOBODY)
+current_actor = _acting.get  # of the innermost `acting_as` block
 
 
 @contextlib.contextmanager
@@ -78,11 +79,6 @@ def acting_as(actor: Actor) -> Iterator[None]:
         yield
     finally:
         _acting.reset(token)
-
-
-def current_actor() -> Actor:
-    """Return the actor of the innermost `acting_as` block."""
-    return _acting.get()
 
 
 def record_event(

@@ -10,6 +10,7 @@ import contextlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -353,7 +354,7 @@ def _forget_values(parsed: ParsedRecord) -> None:
 
 def _only_patient(checked: Sequence[ValidatedRecord]) -> str | None:
     """Return the name of the patient whom all records are about, None if they name several."""
-    named = {item.patients for item in checked}
+    named = {*map(attrgetter("patients"), checked)}
     return next(iter(named))[0] if len(named) == 1 and () not in named else None
 
 

@@ -2,6 +2,7 @@
 
 import unicodedata
 from datetime import date, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import peewee
@@ -108,11 +109,6 @@ def get_user(username: str) -> User:
     return found
 
 
-def get_user_by_subject(subject: str) -> User | None:
-    """Return the user with this `subject` (a UUID), or None."""
-    return _fetch(BY_SUBJECT, subject)
-
-
 def _find(username: Any) -> User | None:
     return _fetch(BY_NAME, fold_name(username.strip())) if is_storable(username) else None
 
@@ -124,6 +120,9 @@ def _fetch(sql: str | Statement, value: str) -> User | None:
     user = User(__no_default__=True)
     user.__data__.update(zip(USER_COLUMNS, row, strict=True))  # setting each attribute would take longer
     return user
+
+
+get_user_by_subject = partial(_fetch, BY_SUBJECT)  # the user with this UUID, or None
 
 
 def list_users(

@@ -17,6 +17,7 @@ from wsgi.browse_pages.navigation import (
     ACCOUNTS,
     OWN_MENU,
     OWN_RECORD,
+    PATIENT_MENU,
     PATIENTS,
     TO_REVIEW,
     link,
@@ -54,10 +55,12 @@ HELP = {
 
 
 class Page(View):
-    """One page. `user`: the user who is logged in, None without a session; `token`: the session's token."""
+    """One page. `user`: the user who is logged in, None without a session; `token`: the session's token; `patient`:
+    whose record staff reads, None on all other pages."""
 
     context: BrowseContext
     user: dict[str, Any] | None = None
+    patient: dict[str, Any] | None = None
     token: str = ""
 
     def render(self, template: str, http_status: int = 200, here: str = "", **values: Any) -> bottle.HTTPResponse:
@@ -72,20 +75,20 @@ class Page(View):
         return html_response(f"pages/{template}.html", http_status, **{**frame, **values})
 
     def menus(self, here: str) -> dict[str, Any]:
-        """Return the menus of the frame. `patient`: the patient whose record staff reads; `is_own_record`: the page
-        shows the user's record, so that paper needs the user's name. A member of staff opens the own record, with a
-        menu of its own, by the name in the frame. `home`: where the user starts."""
-        is_staff = self.is_staff
+        """Return the menus of the frame, on a patient's page also the patient's. `is_own_record`: the page shows the
+        user's record, so that paper needs the user's name. A member of staff opens the own record, with a menu of its
+        own, by the name in the frame. `home`: where the user starts."""
+        is_staff, patient = self.is_staff, self.patient
         of_staff = (PATIENTS, TO_REVIEW) * is_staff + (ACCOUNTS,) * self.is_admin
-        is_own_record = self.user is not None and here in OWN_RECORD
+        is_own_record = self.user is not None and patient is None and here in OWN_RECORD
         return {
             "home": link(PATIENTS.name) if is_staff else session.HOME,
-            "menu": menu_links(of_staff or OWN_MENU, here),
+            "menu": menu_links(of_staff or OWN_MENU, "" if patient else here),
             "own_menu": menu_links(OWN_MENU, here) if is_staff and is_own_record else [],
             "is_staff": is_staff,
             "is_own_record": is_own_record,
-            "patient": None,
-            "patient_menu": [],
+            "patient": person_view(patient) if patient else None,
+            "patient_menu": menu_links(PATIENT_MENU, here, PATIENTS.name, patient["username"]) if patient else [],
         }
 
     @property

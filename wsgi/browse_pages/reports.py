@@ -19,7 +19,7 @@ from wsgi.browse_pages.base import LoggedInPage, redirect
 from wsgi.browse_pages.dates import Dates
 from wsgi.browse_pages.filters import BACKWARDS, ReportQuery, chips, choices, parse_report_query
 from wsgi.browse_pages.glance import POINTS, folded, glance_groups, last_time, newest_results
-from wsgi.browse_pages.navigation import PATIENT_MENU, link, menu_links, person_view
+from wsgi.browse_pages.navigation import link, person_view
 from wsgi.browse_pages.report_view import ReportView, months_of, report_views, rows_of_reports
 from wsgi.browse_pages.result_view import GENERAL, IMPOSSIBLE, Meter, ResultView, blocks_of, meter_of, present_all
 
@@ -48,9 +48,7 @@ class ReportBlock(NamedTuple):
 
 
 class PatientPage(LoggedInPage):
-    """A page about one person: the user, or for staff a patient by name. `patient` is None on the user's own pages."""
-
-    patient: dict[str, Any] | None = None
+    """A page about one person: the user, or for staff a patient by name."""
 
     def read_person(self, username: str, what: str) -> dict[str, Any]:
         """Return the person of the page: the user if `username` is "". An access of staff to `what` is logged before
@@ -62,13 +60,6 @@ class PatientPage(LoggedInPage):
     def set_patient(self, person: dict[str, Any]) -> None:
         """Set whose record the page shows."""
         self.patient = None if person["subject"] == self.user["subject"] else person
-
-    def menus(self, here: str) -> dict[str, Any]:
-        """Return the menus of the frame, with the patient's own menu on a patient's page."""
-        if self.patient is None:
-            return super().menus(here)
-        menu = menu_links(PATIENT_MENU, here, "patients", self.patient["username"])
-        return {**super().menus(""), "patient": person_view(self.patient), "patient_menu": menu}
 
     @property
     def path(self) -> Callable[..., str]:

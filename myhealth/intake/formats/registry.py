@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, tzinfo
 from importlib import import_module
+from operator import attrgetter
 from typing import Any, BinaryIO
 
 from myhealth.common.errors import BadInput
@@ -208,7 +209,7 @@ LIST = Format(
 OBJECT = Format(
     "object",
     "application/json",
-    detect=lambda source: source.json_start.alone,
+    detect=attrgetter("json_start.alone"),
     read=_read_json_object,
     write_rejected=lambda dump: ONE_A_LINE,
     reread=reread_json,
