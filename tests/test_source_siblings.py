@@ -15,9 +15,11 @@ from support.hl7 import result_of as hl7_result
 
 from myhealth.clinical.ranges import compare
 from myhealth.intake.file_import import FileImport, ImportOptions
+from myhealth.intake.formats.fhir.reader import read_fhir
 from myhealth.intake.formats.format import Dump
 from myhealth.intake.formats.hl7v2.reader import read_hl7
-from myhealth.intake.formats.registry import HL7
+from myhealth.intake.formats.json_reader import JsonBuffer
+from myhealth.intake.formats.registry import FHIR, HL7
 from myhealth.intake.parsed_record import DECODER
 from myhealth.intake.validation import validate_record
 from myhealth.reports.export.fhir_values import measured
@@ -185,3 +187,11 @@ def test_what_was_stored_without_it_is_a_duplicate_when_it_comes_again(db, peopl
         started = FileImport(io.BytesIO(text.encode()), "test", ImportOptions(create_patients=True))
         assert [result.status for batch in started for _, result in batch] == [expected]
         db(f"update checkups set {was}")
+
+
+def test_results_that_are_marked_as_test_data_are_told_once() -> None:
+    meta = {"security": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ActReason", "code": "HTEST"}]}
+    dump = Dump(FHIR)
+    text = "\n".join(json.dumps(observation(name, meta=meta)) for name in "ab")
+    assert len(list(read_fhir(JsonBuffer(io.BytesIO(text.encode())), dump))) == 2
+    assert [each for each in dump.notices if "HTEST" in each] == dump.notices[:1] != []

@@ -1,6 +1,6 @@
 """Find the resources that are no examination of the patient: quality control, calibration, others.
 
-A resource that is marked as test data (HTEST) is taken: public examples are.
+A resource that is marked as test data (HTEST) is taken, which is told: public examples are.
 """
 
 from collections.abc import Iterator

@@ -25,6 +25,7 @@ from myhealth.intake.formats.json_reader import JsonBuffer
 from myhealth.intake.parsed_record import ParsedRecord
 
 NOTICES_MAX = 100
+OF_TESTS = "some resources are marked as test data (HTEST in meta): their results are stored like others"
 
 
 def read_fhir(window: JsonBuffer, dump: Dump) -> Iterator[ParsedRecord]:
@@ -112,6 +113,8 @@ def _read_scope(entries: list[Entry], dump: Dump, *, alone: str = "") -> Iterato
     for entry in entries:
         if entry.kind == "OperationOutcome" and not entry.fault and len(dump.notices) < NOTICES_MAX:
             dump.notices += outcome_notes(entry)
+    if OF_TESTS not in dump.notices and any('"HTEST"' in entry.raw for entry in entries):
+        dump.notices.append(OF_TESTS)
     scope = Scope(entries, dump.known)
     heads = find_heads(scope, dump.skipped)
     for entry in entries:
