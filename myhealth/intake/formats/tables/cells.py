@@ -3,11 +3,14 @@
 A text with two possible meanings is a fault, never a guess.
 """
 
+import contextlib
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, tzinfo
 from typing import Any, Literal, get_args
+
+from msgspec.structs import replace
 
 from myhealth.clinical.absent_reasons import NO_VALUE
 from myhealth.clinical.catalog import name_of
@@ -283,6 +286,18 @@ def read_moment(text: str, layout: Layout, zone: tzinfo | None) -> PartialDateTi
     first, second, year = match.group(1, 2, 3)
     year = year if len(year) == 4 else f"{19 if int(year) >= CENTURY else 20}{year}"
     return _moment_of(match, (year, second, first) if order == "dmy" else (year, first, second), zone)
+
+
+def fits_other_order(text: str, layout: Layout) -> bool:
+    """Return whether a text is no moment with day and month in the order of the layout, but one in the other order."""
+    orders = {"dmy": "mdy", "mdy": "dmy"}
+    if layout.date_format not in orders:
+        return False
+    for order in (layout.date_format, orders[layout.date_format]):
+        with contextlib.suppress(ValueError):
+            read_moment(text, replace(layout, date_format=order), UTC)
+            return order != layout.date_format
+    return False
 
 
 def _moment_of(match: re.Match[str], day: tuple[str, ...], zone: tzinfo | None) -> PartialDateTime:

@@ -6,6 +6,7 @@ Rows are noted as releases before migration 24 read them too, so that what they 
 import re
 from collections import Counter
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from myhealth.intake.parsed_record import ParsedRecord
@@ -37,6 +38,14 @@ def group_rows(records: Iterator[ParsedRecord], skipped: Counter[str]) -> Iterat
         first, rows = parsed, {parsed.raw.rstrip("\r\n")}
     if first is not None:
         yield first
+
+
+def only_one(records: Iterator[ParsedRecord]) -> Iterator[ParsedRecord]:
+    """Yield the first record, with a fault if there are more: only one record can take the place of a rejected one."""
+    first, *others = islice(records, 2)
+    if others:
+        first.faults.append(("", "these are rows of several records; leave those of one"))
+    yield first
 
 
 def with_end(text: str) -> str:

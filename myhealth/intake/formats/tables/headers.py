@@ -6,8 +6,10 @@ from typing import Any
 
 from myhealth.clinical.units import ucum_unit
 from myhealth.common.errors import BadInput
+from myhealth.common.spreadsheets import unguarded
+from myhealth.intake.formats.tables.cells import DAY_FIRST, fits_other_order
 from myhealth.intake.formats.tables.layout import FittedLayout, fit, fold_column
-from myhealth.intake.formats.tables.rows import TableRow
+from myhealth.intake.formats.tables.rows import Lines, TableRow
 from myhealth.profiles.names import names_nobody
 
 DIGIT = re.compile(r"\d")
@@ -58,6 +60,17 @@ class Headers:
     def _texts(self, row: TableRow, places: Sequence[int]) -> list[str]:
         texts = [row.cells[place].strip() for place in places if place < len(row.cells)]
         return [text for text in texts if text and text not in self.blank]
+
+
+def check_order(lines: Lines, delimiter: str, table: FittedLayout) -> None:
+    """Raise BadInput if a day among the first rows fits only the other order of day and month than the layout's: the
+    other rows would be stored with both exchanged."""
+    for number, cells in enumerate(lines.ahead(delimiter), lines.number + 1):
+        moment = [cells[place] for place in table.places.get("taken_at", ()) if place < len(cells)]
+        if fits_other_order(" ".join(map(unguarded, moment)).strip(), table.layout):
+            order = "month" if table.layout.date_format == "dmy" else "day"
+            raise BadInput(f"line {number}: '{' '.join(moment)[:40]}' has the {order} first, unlike the layout",
+                           hint=f"if all rows have, say which: {DAY_FIRST}")  # fmt: skip
 
 
 def _meaning(table: FittedLayout) -> tuple[Any, ...]:

@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable, Iterator
 from datetime import UTC
 from functools import partial
-from itertools import islice
 from typing import Any
 
 from msgspec.structs import replace
@@ -35,6 +34,7 @@ from myhealth.intake.formats.tables.cells import (
     EITHER_FIRST,
     AmbiguousDate,
     NoZone,
+    fits_other_order,
     has_decimal_points,
     read_age,
     read_birth_date,
@@ -51,11 +51,12 @@ from myhealth.intake.formats.tables.grouping import (
     group_rows,
     note_former,
     note_former_age,
+    only_one,
     was_text,
     with_end,
     with_replaced,
 )
-from myhealth.intake.formats.tables.headers import Headers
+from myhealth.intake.formats.tables.headers import Headers, check_order
 from myhealth.intake.formats.tables.layout import FittedLayout, Layout
 from myhealth.intake.formats.tables.rows import (
     NOT_UTF8,
@@ -80,6 +81,9 @@ SEXES = {"o": "other", "u": "unknown"}
 FINAL = "final"
 NOTHING = {"value": NO_VALUE, "absent_reason": NO_VALUE}
 FORM = "--date-format, or date_format in the layout, names another form"
+OTHER_ORDER = (
+    "day and month are exchanged; if so they are in the file, the stored rows of it have another day: delete them"
+)
 ZONE = "--timezone, timezone= in the address, or zone in the layout"
 
 
@@ -202,7 +206,8 @@ class TableReader:
             parsed.faults.append((column, f"'{text[:40]}' has no zone; add one, or name that of all rows: {ZONE}"))
         except ValueError:
             wanted = EXPECTED.get(self.layout.date_format, self.layout.date_format)
-            parsed.faults.append((column, f"is not a date and time ({wanted}): '{text[:40]}'; {FORM}"))
+            form = OTHER_ORDER if fits_other_order(text, self.layout) else FORM
+            parsed.faults.append((column, f"is not a date and time ({wanted}): '{text[:40]}'; {form}"))
         else:
             self._read_a_moment = True
             parsed.record |= {"taken_at": found.text} | ({"taken_precision": found.known} if found.known else {})
@@ -347,22 +352,16 @@ def read_table(source: Source, dump: Dump) -> Iterator[ParsedRecord]:
     if delimiter == ";" and not table.layout.decimal and has_decimal_points(table, lines.ahead(delimiter)):
         dump.layout = replace(dump.layout, decimal=".")  # its rejected rows are read again alone
         table = replace(table, layout=replace(table.layout, decimal="."))
+    if not dump.is_reread:
+        check_order(lines, delimiter, table)
     reader = TableReader(table, lines.encoding, delimiter, dump.is_reread)
     rows = read_rows(lines, delimiter, table, reader.is_whole)
     records = group_rows(_records(reader, rows, dump), dump.skipped)
-    for index, parsed in enumerate(_only_one(records) if dump.is_reread else records):
+    for index, parsed in enumerate(only_one(records) if dump.is_reread else records):
         if not table.is_exported:
             parsed.before_marks = part_marks(parsed.record, partial(read_marked_number, layout=reader.layout))
         parsed.index, parsed.raw = index, with_end(dump.header) + parsed.raw
         yield parsed
-
-
-def _only_one(records: Iterator[ParsedRecord]) -> Iterator[ParsedRecord]:
-    """Yield the first record, with a fault if there are more: only one record can take the place of a rejected one."""
-    first, *others = islice(records, 2)
-    if others:
-        first.faults.append(("", "these are rows of several records; leave those of one"))
-    yield first
 
 
 def _records(reader: TableReader, rows: Iterator[TableRow], dump: Dump) -> Iterator[ParsedRecord]:
