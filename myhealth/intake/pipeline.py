@@ -30,7 +30,7 @@ from myhealth.intake.identity import claim_of, composed, identifiers_of_invalid
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.patients import Patients
 from myhealth.intake.record import Record, warn_of_withdrawn
-from myhealth.intake.record_ids import Occurrences, is_derived, use_former_numbers
+from myhealth.intake.record_ids import DERIVED, Occurrences, use_former_numbers
 from myhealth.intake.record_types import Patient
 from myhealth.intake.results import ConcurrentChange, ImportSource, RecordResult, ValidatedRecord, counts, first_faults
 from myhealth.intake.validation import accept_text, latest_moment, validate_record
@@ -139,7 +139,8 @@ class Intake:
         """Store a single plain record and its event in one statement, which is a transaction by itself. Return None if
         it is not stored. Not within a transaction of the caller: an error would abort it."""
         record = checked[0].record if len(checked) == 1 and not checked[0].former_ids else None
-        if record is None or is_derived(record.record_id) or self.origin.dry_run or database.in_transaction():
+        is_derived = record is not None and DERIVED.fullmatch(record.record_id or "")
+        if record is None or is_derived or self.origin.dry_run or database.in_transaction():
             return None
         batch = Batch(self.origin, checked, self._event(checked))
         with contextlib.suppress(psycopg2.DataError, psycopg2.IntegrityError, ConcurrentChange):

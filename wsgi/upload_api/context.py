@@ -106,19 +106,19 @@ class UploadContext:
         self.check_ready = Once(lambda: check_ready(self.open()), keep_s=1.0)
         self.metrics_listen = settings.upload.metrics_listen
         self._watch: Watch | None = None
-        self._notifier: Notifier | None = None
+        self.notifier: Notifier | None = None
 
     def _open(self) -> str:
         url = database_url(self.settings)
         open_database(self.settings, is_served=True)
         warn_of_data_in_the_log()
         self._watch = Watch(database.obj, url, observe_pool)
-        self._notifier = Notifier(database.obj)
+        self.notifier = Notifier(database.obj)
         return url
 
     def close(self) -> None:
-        if self._watch is not None and self._notifier is not None:
-            self._notifier.stop()  # before the watch, which ends its wait if PostgreSQL hangs
+        if self._watch is not None and self.notifier is not None:
+            self.notifier.stop()  # before the watch, which ends its wait if PostgreSQL hangs
             self._watch.stop()
         close_database()
 
@@ -162,7 +162,8 @@ class UploadView(View):
     unknown_user = "{} Does not Exists"
 
     def perform(self, verb: str, **parts: Any) -> Any:
-        self.context.open()
+        if self.context.notifier is None:
+            self.context.open()
         self.address = client_address()
         actor = Actor(None, None, self.address)
         if self.login_required:

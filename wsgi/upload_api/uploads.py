@@ -317,7 +317,8 @@ class TakesRecords(UploadView):
     ) -> Intake:
         """Return the Intake that stores the records of this upload."""
         derive_ids = as_dump or dump.format.has_record_numbers
-        origin = ImportSource(source, dump.serial, dump.format.name, derive_ids=derive_ids, patient=patient)
+        serial = dump.machine.get("serial")
+        origin = ImportSource(source, serial, dump.format.name, derive_ids=derive_ids, patient=patient)
         origin.names_fields, origin.log_upload, origin.user_id = self.user.role == "doctor", True, self.user.id
         origin.own_authorities = self.context.settings.intake.folded_authorities
         origin.dry_run = dry_run
