@@ -1,5 +1,6 @@
 """Marks beside the number of a value: 7.2 H is 7.2, marked high; what may be read otherwise stays a text."""
 
+import hashlib
 import json
 from typing import Any
 
@@ -10,6 +11,9 @@ from support.tables import before_identity_in_any_order, read, results, take_in
 from myhealth.intake import pipeline, validation
 from myhealth.intake.formats.tables import reader
 from myhealth.intake.formats.tables.layout import Layout
+from myhealth.intake.parsed_record import ParsedRecord
+from myhealth.intake.pipeline import Intake
+from myhealth.intake.results import ImportSource
 from myhealth.intake.retry import retry_rejection
 from myhealth.profiles.services import create_user
 
@@ -114,7 +118,7 @@ def test_a_marked_value_in_json_that_was_stored_as_text_is_known_again(number, p
     sent = json.dumps(record(number) | {"results": [{"name": "T", "value": "7.2 H"}]})
     with before_identity_in_any_order(monkeypatch) as before:
         before.setattr(pipeline, "part_marks", lambda _: [])
-        before.setattr(validation, "find_mark", lambda _: None)
+        before.setattr(validation, "is_marked", lambda _: False)
         assert take_in(sent)["accepted"] == 1
     assert db("select results->0->>'value' from checkups") == [("7.2 H",)]
     assert take_in(sent) == {"accepted": 0, "duplicate": 1, "rejected": 0}
@@ -128,3 +132,16 @@ def test_a_marked_value_in_a_record_that_is_retried_is_its_number(people, db) ->
     assert retry_rejection(db("select id from rejections")[0][0]).status == "accepted"
     assert db("select results->0->'value' from checkups") == [(7.2,)]
     assert take_in(sent)["duplicate"] == 1
+
+
+@pytest.mark.parametrize("value", ["7.2 H", "7,2 (H)", "5 L"])
+def test_the_number_that_the_first_releases_derived_from_the_text_is_known(value: str, people, db) -> None:
+    made = record(None) | {
+        "results": [{"code": None, "name": "T", "value": value, "unit": None, "low": None, "high": None, "flag": None}]
+    }
+    (item,) = Intake(ImportSource("f", derive_ids=True)).validate([ParsedRecord(0, 1, json.dumps(made))])
+    assert item.record is not None
+    texts = [made[name] for name in ("checkup_type", "checkup_report", "disease", "taken_by", "taken_at")]
+    first = [made["checkup_for"], None, *texts, json.dumps(made["results"])]
+    digest = hashlib.sha256(json.dumps(first, separators=(",", ":"), ensure_ascii=False).encode()).hexdigest()[:40]
+    assert f"sha256:{digest}:1" in item.former_ids

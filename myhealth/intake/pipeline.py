@@ -255,9 +255,11 @@ class Intake:
         readings = [record]
         if item.parsed.before_marks:
             about = self._about(item.parsed.record | {"results": item.parsed.before_marks})
-            readings += filter(None, validate_record(about, self.origin.machine)[:1])
+            machine, text = self.origin.machine, ParsedRecord(0, 1, item.parsed.raw)
+            before = accept_text(text, machine, latest_moment(), with_marks=True) if self._is_ours else None
+            readings += filter(None, [before or validate_record(about, machine)[0]])
         former = [each.identity_by_order(said) for each in readings]
-        former.append((item.former or readings[-1]).former_identity())
+        former += [each.former_identity() for each in (readings[-1], item.former or record)]
         item.is_derived, item.former_ids = True, (*map(self._stored.name, dict.fromkeys(former)),)
         record.record_id = self._stored.name(record.identity(said))
 

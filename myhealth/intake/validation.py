@@ -33,7 +33,7 @@ from myhealth.intake.explanation import (
     explain,
     json_faults,
 )
-from myhealth.intake.formats.marked_numbers import find_mark
+from myhealth.intake.formats.marked_numbers import is_marked
 from myhealth.intake.parsed_record import UNREAD, DuplicateKeyDict, ParsedRecord, UnrepresentableNumber, parse_float
 from myhealth.intake.record import (
     DETAIL_COLUMNS,
@@ -87,12 +87,14 @@ _decode = msgspec.json.Decoder(SentRecord, float_hook=_refuse_unrepresentable).d
 REFUSALS = (_Refused, msgspec.MsgspecError, UnicodeEncodeError, RecursionError)
 
 
-def accept_text(parsed: ParsedRecord, machine: str | None, latest: datetime) -> Record | None:
+def accept_text(
+    parsed: ParsedRecord, machine: str | None, latest: datetime, *, with_marks: bool = False
+) -> Record | None:
     """Return the record if its text is the JSON of a valid record that needs no further check, else None.
 
     None does not mean that it is rejected: `validate_record` decides. `machine`: the serial that holds for the whole
-    source. `latest`: of `latest_moment`. A repeated key is found by the commas: only one of its values is decoded, so
-    the record encoded again has fewer commas than the text.
+    source. `latest`: of `latest_moment`. `with_marks`: leave values such as 7.2 H as they are. A repeated key is found
+    by the commas: only one of its values is decoded, so the record encoded again has fewer commas than the text.
     """
     raw = parsed.raw
     if parsed.record is not UNREAD or ("\\" in raw and MISLEADING.search(raw.replace("\\\\", ""))):
@@ -103,7 +105,7 @@ def accept_text(parsed: ParsedRecord, machine: str | None, latest: datetime) -> 
             return None
         if '"range_text"' in raw and any(map(tells_range, sent.results or ())):
             return None
-        if any(each.value.__class__ is str and find_mark(each.value) for each in sent.results or ()):
+        if not with_marks and any(map(is_marked, sent.results or ())):
             return None
         added, found = _check_results(sent.results or ())
         encoded = encode_json(sent)

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
+from msgspec import to_builtins
+
 from myhealth.clinical.interpretations import PLAIN_WORDS, flag_of, read_mark
 from myhealth.clinical.ranges import ABOVE, BELOW, WITHIN, classify, parse_measurement
 from myhealth.clinical.unit_sizes import size_of
@@ -85,6 +87,12 @@ def read_marked(
         told = [*told, interpretation or {"code": mark}]
         result = {**result, "interpretations": told}
     return {**result, "value": value, "flag": flag_of(told) if told else flag}
+
+
+def is_marked(result: Any) -> bool:
+    """Return whether the value of a Result is a number with a mark."""
+    value = result.value
+    return value.__class__ is str and find_mark(value) is not None and read_marked(to_builtins(result)) is not None
 
 
 def _means_mark(
