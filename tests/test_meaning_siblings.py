@@ -191,7 +191,7 @@ def shown(db: Any) -> tuple[Any, ...]:
     return status, text, [each["name"] for each in results if each.get("status") != "entered-in-error"], notes
 
 
-NOTICE = "Not in the latest version of this report, but not withdrawn by its source: "
+NOTICE = "The latest version of this report does not name: "
 
 
 def test_a_later_report_that_names_fewer_results_says_so_and_deletes_none(db, people) -> None:

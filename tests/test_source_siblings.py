@@ -195,3 +195,38 @@ def test_results_that_are_marked_as_test_data_are_told_once() -> None:
     text = "\n".join(json.dumps(observation(name, meta=meta)) for name in "ab")
     assert len(list(read_fhir(JsonBuffer(io.BytesIO(text.encode())), dump))) == 2
     assert [each for each in dump.notices if "HTEST" in each] == dump.notices[:1] != []
+
+
+def contained(value: float) -> dict[str, Any]:
+    inside = observation("1", code={"text": "Glucose"}, subject=..., valueQuantity={"value": value})
+    return report("#1", contained=[inside])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        observation("1", code={"text": "K"}, valueQuantity={"value": 4}, status="corrected"),
+        observation("1", code={"text": "K"}, valueQuantity={"value": 4}, status="entered-in-error"),
+        {"resourceType": "Bundle", "entry": [{"request": {"method": "DELETE", "url": "Observation/1"}}]},
+    ],
+)
+@pytest.mark.parametrize("first", ["contained", "other"])
+def test_the_id_of_a_contained_result_is_not_an_address(db, people, other: dict[str, Any], first: str) -> None:
+    for sent in (contained(6), other) if first == "contained" else (other, contained(6)):
+        started = FileImport(io.BytesIO(json.dumps(sent).encode()), "test", ImportOptions(create_patients=True))
+        assert "rejected" not in [result.status for batch in started for _, result in batch]
+    of_report = "select status, results->0->'value', results->0->>'status' from checkups where record_id like 'Diag%%'"
+    assert db(of_report) == [(None, 6, None)]
+
+
+def test_a_contained_result_that_an_earlier_release_stored_by_its_id_is_the_same(db, people) -> None:
+    versions = [
+        contained(value) | {"meta": {"versionId": version}} for value, version in ((6, "1"), (6, "1"), (7, "2"))
+    ]
+    statuses = []
+    for sent in versions:
+        started = FileImport(io.BytesIO(json.dumps(sent).encode()), "test", ImportOptions(create_patients=True))
+        statuses += [result.effect for batch in started for _, result in batch]
+        db("update checkups set results = jsonb_set(results, '{0,sub_id}', '\"Observation/1\"')")
+    assert statuses == ["created", "none", "replaced"]
+    assert db("select jsonb_path_query_array(results, '$[*].value') from checkups") == [([7],)]

@@ -21,7 +21,7 @@ from myhealth.intake.content import (
 DROPPED = "its later version has no {} any more: it is not shown"
 
 NOT_REPEATED = "{}: the later version of its report does not name it; it is shown until its source withdraws it"
-NOTICE = "Not in the latest version of this report, but not withdrawn by its source: {}"
+NOTICE = "The latest version of this report does not name: {}"
 OURS = "MyHealth"  # the author of the notice
 OF_ALL_RESULTS = ("performers", "category", "specimen", "device")
 

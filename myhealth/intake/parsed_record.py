@@ -18,6 +18,7 @@ DECIMAL_DIGITS = 34
 NUMBER_LENGTH_MAX = DECIMAL_DIGITS + 8
 # The warning of a format whose records may carry files.
 FILE_NOT_KEPT = "the attached file is not kept"
+CONTAINED = "/contained/"  # between the number of a FHIR resource and the id of one that it contains
 MISSING = "results.missing"  # the field of the results that a FHIR report names and that are nowhere
 NOT_TAKEN = "not_taken"  # the code of a warning: the value, or the range, was not taken
 

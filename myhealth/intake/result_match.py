@@ -8,6 +8,7 @@ from typing import Any
 from myhealth.clinical.status import WITHDRAWN
 from myhealth.clinical.units import series_unit
 from myhealth.intake.content import LATER, Content, Key, Matches, as_moment, comparable, result_said
+from myhealth.intake.parsed_record import CONTAINED
 
 
 def by_code(found: Matches, stored: Mapping[Key, Content], without_original: Collection[Any]) -> Matches:
@@ -65,6 +66,9 @@ def by_number(found: Matches, numbers: Sequence[str], stored: Mapping[Key, Conte
     counts, others = Counter(numbers), Counter(known)
     used = {key for key, _ in found}
     left = {number: key for number, key in zip(known, stored, strict=True) if others[number] == 1 and key not in used}
+    for number in numbers:  # earlier releases took the id of a contained resource for an address
+        if CONTAINED in number and (former := f"Observation/{number.rpartition(CONTAINED)[2]}") not in numbers:
+            left.update({number: left[former]} if former in left and number not in left else {})
     made = [
         (left.get(number, key) if number and key not in stored and counts[number] == 1 else key, result)
         for number, (key, result) in zip(numbers, found, strict=True)

@@ -24,7 +24,7 @@ from myhealth.intake.formats.fhir.ranges import DOUBT
 from myhealth.intake.formats.fhir.values import lacks_own_value, tested
 from myhealth.intake.formats.marked_numbers import read_marked_numbers
 from myhealth.intake.formats.terminology import usable_serial
-from myhealth.intake.parsed_record import FILE_NOT_KEPT, MISSING, ParsedRecord
+from myhealth.intake.parsed_record import CONTAINED, FILE_NOT_KEPT, MISSING, ParsedRecord
 
 # The address of a resource on a server. An identifier may be of resources of several, a URN of one Bundle alone.
 LASTING = re.compile(r"https?://(?!.*[|#])|[A-Z][A-Za-z]+/")
@@ -275,8 +275,13 @@ def record_id(entry: Entry, part: Element) -> str | None:
     An identifier may be that of an order, which several resources share (Observations f001 and unsat among HL7's own
     examples), so a resource's id is a part of the number. Worked example: {"system": "http://acme.com/lab/reports",
     "value": "5234342"} of the resource with the id 101 is "http://acme.com/lab/reports|5234342#101".
+
+    The id of a contained resource means nothing outside: DiagnosticReport/r1/contained/1 is not Observation/1.
     """
     identity = part.text("id")
+    if entry.container is not None:
+        whole = record_id(entry.container, Element(entry.container.resource, "", []))
+        return f"{whole}{CONTAINED}{identity}" if whole else None
     for identifier in by_use(part.parts("identifier")):
         if identifier.text("value").strip():
             number = "|".join(filter(None, (identifier.text("system"), identifier.text("value"))))
