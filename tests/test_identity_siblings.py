@@ -106,3 +106,12 @@ def test_no_patient_is_created_for_the_last_line_of_a_table(name: str, people, d
     table = f"patient,date,T\nsavita,2026-11-20,5\n{name},,5\n"
     assert take_in(table, create_patients=True) == {"accepted": 1, "duplicate": 0, "rejected": 1}
     assert db("select count(*) from users where role = 'patient'") == [(2,)]
+
+
+def test_of_two_people_of_one_name_in_a_file_the_second_is_refused(people, db) -> None:
+    rows = [
+        record(n, "savita") | {"patient": {"birth_date": born}}
+        for n, born in enumerate(("1980-05-02", "2015-03-04", "1980"))
+    ]
+    assert statuses(take(*rows)) == ["accepted", "rejected", "accepted"]
+    assert db(BORN) == [(None,)]

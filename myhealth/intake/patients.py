@@ -90,6 +90,7 @@ class Patients:
         self._called: dict[int, set[str]] = {}
         self._before: dict[int, Account] = {}
         self._learnt: dict[Key, tuple[int, str | None]] = {}
+        self._told: dict[int, str] = {}
         self._born: dict[int, str] = {}
         self._renamed: dict[str, str] = {}
         self._found: dict[tuple[str, ...], Account] = {}
@@ -306,7 +307,7 @@ class Patients:
         keys += _keys_of_names(item)
         known = {key: name for key in keys for holder, name in [self._holders.get(key, (account, None))]
                  if holder.id == account.id}  # fmt: skip
-        born = account.birth_date or self._born.get(account.id)
+        born = account.birth_date or self._told.get(account.id)
         what = contradiction(item.patient, filter(None, known.values()), born, account.sex)
         has = self._held.get(account.id, set())
         same = {system for system, value in item.identifiers if (system, value) in has}
@@ -315,8 +316,10 @@ class Patients:
         if what:
             message = f"the {what} contradicts what is known of {_who(item)}; if it is this person, {RETRY}"
             return NoPatient(place, message, "identity_conflict")
-        if not born and same and is_certain_birth_date(item.patient.birth_date):
-            self._born[account.id] = item.patient.birth_date or ""
+        if not born and is_certain_birth_date(item.patient.birth_date):
+            self._told[account.id] = item.patient.birth_date or ""  # two people of one name in a file are told
+            if same:
+                self._born[account.id] = self._told[account.id]
         if item.patient.name and not is_no_name(item.patient.name):
             for key in keys:
                 if not known.get(key):
