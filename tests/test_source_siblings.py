@@ -230,3 +230,17 @@ def test_a_contained_result_that_an_earlier_release_stored_by_its_id_is_the_same
         db("update checkups set results = jsonb_set(results, '{0,sub_id}', '\"Observation/1\"')")
     assert statuses == ["created", "none", "replaced"]
     assert db("select jsonb_path_query_array(results, '$[*].value') from checkups") == [([7],)]
+
+
+def test_a_contained_result_that_a_later_version_lacks_is_withdrawn(db, people) -> None:
+    inside = [observation(name, code={"text": name}, subject=...) for name in ("k", "na")]
+    codes = []
+    for version, names in (("1", ["k", "na"]), ("2", ["na"]), ("2", ["na"]), ("1", ["k", "na"])):
+        held = [each for each in inside if each["id"] in names]
+        sent = report(*(f"#{name}" for name in names), contained=held, meta={"versionId": version})
+        started = FileImport(io.BytesIO(json.dumps(sent).encode()), "test", ImportOptions(create_patients=True))
+        codes += [[each["code"] for each in result.warnings] for batch in started for _, result in batch]
+    assert codes == [[], ["withdrawn"], [], ["earlier_version"]]
+    ((results, details),) = db("select results, details from checkups")
+    assert [(each["name"], each.get("status")) for each in results] == [("k", "entered-in-error"), ("na", None)]
+    assert "notes" not in (details or {})

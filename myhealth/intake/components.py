@@ -17,6 +17,7 @@ from myhealth.intake.content import (
     status_order,
     version_order,
 )
+from myhealth.intake.parsed_record import CONTAINED
 
 DROPPED = "its later version has no {} any more: it is not shown"
 
@@ -33,6 +34,23 @@ def says_all(sent: Content, order: int, *, partial: bool, repeated: bool) -> boo
         return order > 0 and repeated and sent["status"] in CORRECTED
     beside = sent["sent"] or {}
     return "missing" not in beside and not _is_subset(sent)
+
+
+def settle_left(
+    stored: Content, left: Sequence[Key], results: dict[Key, Content]
+) -> tuple[list[str], list[tuple[str, str, str]]]:
+    """Withdraw those of the results that a later version does not name which its resource contained: they are nowhere
+    else. Return the names of the others, and a note for each. `left`: their identities."""
+    numbers, names, notes = dict(zip(results, numbers_in(stored), strict=False)), [], []
+    for key in left:
+        name = str(results[key].get("name"))
+        if CONTAINED in numbers.get(key, ""):
+            results[key] = {**results[key], "status": WITHDRAWN}
+            notes.append(("results", DROPPED.format(name), "withdrawn"))
+        else:
+            names.append(name)
+            notes.append(("results", NOT_REPEATED.format(name), "not_repeated"))
+    return names, notes
 
 
 def with_notice(notes: Sequence[Any], left: Sequence[str]) -> list[Any]:

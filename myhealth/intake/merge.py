@@ -15,9 +15,9 @@ from myhealth.clinical.absent_reasons import NOT_SENT_AGAIN
 from myhealth.clinical.status import WITHDRAWN
 from myhealth.clinical.unit_sizes import was_not_taken
 from myhealth.intake.components import (
-    NOT_REPEATED,
     says_all,
     settle_components,
+    settle_left,
     with_notice,
     with_parts_of,
     without_notice,
@@ -166,8 +166,10 @@ class _ResultMerge:
         self.notes += dropped.values()
         mentioned = {*dropped, *(key for key, _ in sent)}
         if says_all(self.sent, self.order, partial=self.partial, repeated=repeated):
-            self.left = [str(results[key].get("name")) for key in before if key not in mentioned]
-            self.notes += [("results", NOT_REPEATED.format(each), "not_repeated") for each in self.left]
+            left = [key for key in before if key not in mentioned]
+            self.left, notes = settle_left(self.stored, left, results)
+            self.counts["withdrawn"] += len(left) - len(self.left)
+            self.notes += notes
         content = self._columns(whole=mentioned.issuperset(before))
         if not self.counts["later"] + self.counts["withdrawn"] and not self.unclear:
             self._judge_columns(content, whole=mentioned.issuperset(before))
