@@ -17,7 +17,7 @@ from support.work import grows_with_the_square
 
 from myhealth import stores
 from myhealth.common.database import database
-from myhealth.intake.corrections import change_checkup
+from myhealth.intake.corrections import change_checkup, delete_checkup
 from myhealth.intake.deletions import FIND_NUMBERED, parts_of
 from myhealth.intake.file_import import FileImport, ImportOptions
 from myhealth.intake.insert import FIND_KNOWN
@@ -451,6 +451,26 @@ def test_many_results_of_a_patient_that_come_again_are_not_each_compared_with_ea
 
     assert {each.effect for each in send(400)} == {"created"}
     assert not grows_with_the_square(send, 100)
+
+
+def test_many_deleted_results_that_come_again_are_not_each_compared_with_each(db, people) -> None:
+    person = {"resourceType": "Patient", "identifier": [{"system": "http://example.org/mrn", "value": "7"}]}
+
+    def send(mark: str, count: int) -> list[RecordResult]:
+        facts = {
+            "id": ...,
+            "subject": {"reference": f"urn:uuid:{mark}"},
+            "effectiveDateTime": f"2026-11-20T09:{count}:00Z",
+        }
+        sent = [observation(code={"text": f"t{place}"}, **facts) for place in range(count)]
+        urls = [f"urn:uuid:{mark}{place}" for place in range(count)]
+        entries = [{"fullUrl": url, "resource": each} for url, each in zip(urls, sent, strict=True)]
+        return take({"fullUrl": f"urn:uuid:{mark}", "resource": person}, *entries)
+
+    for each in (*send("a", 14), *send("b", 56)):
+        delete_checkup(patient_of(db), each.id or 0)
+    assert not grows_with_the_square(lambda count: send(f"c{count}", count), 14)
+    assert db("select count(*) from checkups") == [(0,)]
 
 
 @pytest.mark.parametrize("stored_before", [True, False], ids=["of what is stored", "before what they name"])
