@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import psycopg2
 import pytest
 from support.compare import NONE, differences
 from support.factories import record, take
@@ -289,14 +288,10 @@ def test_an_announcement_that_fails_does_not_end_those_after_it(upload, log_in, 
 
 
 def test_a_broken_wake_up_costs_an_upload_nothing(db, reports, monkeypatch) -> None:
-    real, broken = database_module._run, []
-
-    def run(sql: Any, values: Any) -> Any:
-        if sql is database_module.NOTIFY_SQL:
-            broken.append(sql)
-            raise psycopg2.OperationalError("server closed the connection unexpectedly")
-        return real(sql, values)
-
-    monkeypatch.setattr(database_module, "_run", run)
+    """PostgreSQL ends the connection while it notifies, and the next one, on which this is tried again."""
+    discard, discarded = database_module.discard_broken_connection, list[None]()
+    monkeypatch.setattr(database_module, "NOTIFY_SQL", "select pg_terminate_backend(pg_backend_pid())")
+    monkeypatch.setattr(database_module, "discard_broken_connection", lambda: discarded.append(discard()))
     assert [outcome.status for outcome in take(record(1))] == ["accepted"]
-    assert len(broken) == 2  # once more, on another connection
+    assert len(discarded) == 1
+    assert database_module.fetch_one("select count(*) from checkups", None).fetchone() == (1,)
