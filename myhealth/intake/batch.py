@@ -202,7 +202,7 @@ class Batch:
         ]
         refused = []
         for outcome, item in kept:
-            item.occurrence = item.occurrence or occurrences.name(item.parsed.raw)
+            item.occurrence = item.occurrence or occurrences.names(item.parsed.raw)[0]
             refused.append((item.parsed.raw, outcome.errors, self._context(item)))
         quota = None if self.origin.user_id is None else Quota.of(cursor, self.origin.user_id, kept_before)
         ids = store_rejections(cursor, self.origin.source, refused, quota)

@@ -260,8 +260,8 @@ class Intake:
             readings += filter(None, [before or validate_record(about, machine)[0]])
         former = [each.identity_by_order(said) for each in readings]
         former += [each.former_identity() for each in (readings[-1], item.former or record)]
-        item.is_derived, item.former_ids = True, (*map(self._stored.name, dict.fromkeys(former)),)
-        record.record_id = self._stored.name(record.identity(said))
+        record.record_id, *numbers = self._stored.names(record.identity(said), *dict.fromkeys(former))
+        item.is_derived, item.former_ids = True, (*numbers,)
 
     def _invalid(self, parsed: ParsedRecord, faults: list[tuple[str, str]]) -> ValidatedRecord:
         item = ValidatedRecord(parsed, None, first_faults(faults))

@@ -74,14 +74,18 @@ class Occurrences(msgspec.Struct):
         if self.opened is None:  # opened by the thread that uses it, if any does
             self.opened = sqlite3.connect("", isolation_level=None)
             self.opened.execute("create table counts (digest text primary key, n integer) without rowid")
+            self.opened.execute("begin")  # one transaction to the end, as a file of its own needs no other
         return self.opened
 
-    def name(self, content: str) -> str:
-        digest = _digest(content)
-        row = self._database.execute(
-            "insert into counts values (?, ?) on conflict do update set n = n + 1 returning n", (digest, self.first)
-        ).fetchone()
-        return f"sha256:{digest}:{row[0]}"
+    def names(self, *contents: str) -> list[str]:
+        """Return the names of the contents, which all differ."""
+        digests = [*map(_digest, contents)]
+        rows = ", ".join([f"(?, {self.first})"] * len(digests))
+        counted = self._database.execute(
+            f"insert into counts values {rows} on conflict do update set n = n + 1 returning digest, n", digests
+        )
+        counts = dict(counted.fetchall())
+        return [f"sha256:{digest}:{counts[digest]}" for digest in digests]
 
 
 def _digest(content: str) -> str:

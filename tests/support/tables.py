@@ -55,8 +55,8 @@ def before_identity_in_any_order(monkeypatch: Any) -> Iterator[Any]:
     def derive(intake: Any, item: Any, record: Any) -> None:
         said = item.patients[0] if intake.origin.assigned or item.is_mapped else record.checkup_for
         content, former = record.identity_by_order(said), (item.former or record).former_identity()
-        record.record_id = intake._stored.name(content)
-        item.former_ids = (intake._stored.name(former),) if former != content else ()
+        record.record_id, *numbers = intake._stored.names(*dict.fromkeys((content, former)))
+        item.former_ids = (*numbers,)
 
     with monkeypatch.context() as before:
         before.setattr(Intake, "_derive_number", derive)
