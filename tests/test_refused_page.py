@@ -233,7 +233,7 @@ def test_the_day_of_a_row_is_corrected_in_its_cell(upload, people, log_in, db) -
     text = page.send(id=refused_row(upload, log_in, row))
     assert 'name="field:1" value="01/02/2026"' in page.text
     assert "Date '01/02/2026' may be day first or month first" in text
-    assert "may be day first or month first; write it as 2026-02-01" in text
+    assert "may be day first or month first; write it as YYYY-MM-DD" in text
     assert "It is still rejected." in page.send(422, action="retry")
     assert "Date : '01/02/2026' may be day" in page.text.replace("Date:", "Date :").replace("&#039;", "'")
     assert "It is still rejected." in page.send(422, action="retry", **{"field:1": "2/1/2026"})
@@ -252,7 +252,7 @@ def test_what_is_told_names_no_option_of_a_command(upload, people, log_in) -> No
     page = Page(upload, "tara")
     number = refused_row(upload, log_in, "savita;01/02/2026;5,5;\n")
     for text in (page.send(), page.send(id=number)):
-        assert "may be day first or month first; write it as 2026-02-01" in text
+        assert "may be day first or month first; write it as YYYY-MM-DD" in text
         assert "decimal separator '.'; write it without thousands" in text
         assert "--" not in text
         assert "in the address" not in text

@@ -81,8 +81,8 @@ FILES = BY_ADMINISTRATOR | {
 }
 # On the page of rejected records: what to type there.
 REFUSED = BY_ADMINISTRATOR | {
-    WHICH_DAY: "write it as 2026-02-01",
-    FORM: "write it as 2026-02-01, or as the table's layout has it",
+    WHICH_DAY: "write it as YYYY-MM-DD",
+    FORM: "write it as YYYY-MM-DD, or as the table's layout has it",
     f"or {WHICH_ZONE}": "as in 2026-02-01T09:14:03+05:30",
     DECIMAL: "write it without thousands, and with the table's decimal separator",
     EITHER_POINT: "write it with the decimals that it has, without thousands",
