@@ -145,8 +145,8 @@ def difference(before: object, now: object) -> str:
 
 def last_time(points: Sequence[TrendPoint | None], views: Sequence[ResultView], dates: Dates) -> str:
     """Return the values of the last time, "Last time 142/90 on 10 Aug 2026", with their unit if it is another one now;
-    "" if they are not all of one report, or are not dated."""
-    known = [point for point in points if point is not None]
+    "" if they are not all of one report, are not dated, or are hardly possible."""
+    known = [point for point in points if point is not None and not point.warning]
     if len(known) < len(points) or len({point.report_id for point in known}) != 1 or known[0].taken_at is None:
         return ""
     day = dates.short_day(known[0].taken_at, known[0].taken_precision)
