@@ -3,6 +3,7 @@
 import sys
 import threading
 import time
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -42,6 +43,21 @@ def test_it_makes_no_more_than_it_may() -> None:
         next(made)
         time.sleep(0.3)
         assert len(made_so_far) <= 5
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_the_next_item_is_made_while_each_one_is_consumed(depth: int) -> None:
+    begun = [threading.Event() for _ in range(6)]
+
+    def made() -> Iterator[int]:
+        for number, event in enumerate(begun):
+            event.set()
+            yield number
+
+    with prefetch(made(), depth) as items:
+        for number in items:
+            time.sleep(0.05)  # whatever was begun before is done
+            assert all(event.wait(10) for event in begun[: number + 1 + depth])
 
 
 def test_leaving_early_ends_the_thread() -> None:

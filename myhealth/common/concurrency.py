@@ -53,7 +53,7 @@ def parallel_map(work: Callable[[T], S], items: Iterable[T], workers: int = 2, a
         waiting: collections.deque[concurrent.futures.Future[S]] = collections.deque()
         for item in items:
             waiting.append(pool.submit(work, item))
-            while waiting and (len(waiting) > ahead or waiting[0].done()):
+            if len(waiting) > ahead:  # also where one is done, so that there is always work while a result is consumed
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
