@@ -435,6 +435,16 @@ def test_a_map_without_an_authority_means_the_number_of_one_authority(people: An
     assert code(take(about(4, B), patient_map=mapped)[0]) == "unknown_user"
 
 
+def test_a_map_names_a_patient_in_whatever_letters_the_machine_writes(asha: int, people: Any, owner: Any) -> None:
+    """Without the map, ASHA is the user asha, who is another person here."""
+    records = [record(1, checkup_for="ASHA"), record(2, checkup_for="Asha"), record(3, checkup_for=" asha ")]
+    mapped = take(*records, patient_map=PatientMap({"Asha": "savita"}))
+    assert [owner(each) for each in mapped] == ["savita"] * 3
+    both = PatientMap({"Asha": "savita", "aSHA": "bholanath"})
+    one, other = take(record(4, checkup_for="Asha"), record(5, checkup_for="aSHA"), patient_map=both)
+    assert (owner(one), owner(other)) == ("savita", "bholanath")
+
+
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 def test_a_patient_map_is_read_with_each_separator(separator: str) -> None:
     lines = [separator.join(cells) + "\n" for cells in

@@ -4,6 +4,7 @@ import csv
 import re
 import unicodedata
 from collections.abc import Collection, Iterable
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ from myhealth.clinical.coding_systems import OUR_USERNAME
 from myhealth.common.csv_writer import read_named_rows
 from myhealth.common.errors import BadInput
 from myhealth.common.spreadsheets import spoilt, unguarded
+from myhealth.common.text import fold_name
 from myhealth.intake.record_types import Identifier, Patient
 from myhealth.profiles.models import FHIR_REFERENCE, Key
 from myhealth.profiles.names import authority_forms, is_no_name, may_be_one_person, names_nobody
@@ -111,18 +113,29 @@ class PatientMap(dict[str | Key, str]):
     """Usernames by the names that machines use, and by (folded authority, number).
 
     A name without an authority also stands for a number, but only of the first authority that is seen with it: the same
-    number of another authority is another patient's.
+    number of another authority is another patient's. A name in other letters is the same name, as it is of usernames,
+    unless the map has both.
     """
 
     def __init__(self, *given: dict[str | Key, str]) -> None:
         super().__init__(*given)
         self._authorities: dict[str, str] = {}
 
+    @cached_property
+    def _by_folded_name(self) -> dict[str, str | None]:
+        """None for a name that is mapped to two users."""
+        found: dict[str, str | None] = {}
+        for name, username in self.items():
+            if isinstance(name, str):
+                folded = fold_name(name)
+                found[folded] = username if found.get(folded, username) == username else None
+        return found
+
     def find(self, names: Iterable[str], identifiers: Iterable[Key]) -> str | None:
         """Return the username of a record's patient, None if the map does not say it."""
         for name in names:
-            if name in self:
-                return self[name]
+            if mapped := self.get(name) or self._by_folded_name.get(fold_name(name)):
+                return mapped
         for system, value in identifiers:
             authority = system.casefold()
             if (authority, value) in self:
