@@ -45,7 +45,7 @@ def unmapped(app: App, serial: str | None) -> None:
 
     with app.database():
         if serial is not None:
-            services.get_machine(serial)
+            serial = services.get_machine(serial).serial
         rows = list_uncoded_tests(serial)
     print_records(rows, UNCODED_COLUMNS)
 
@@ -80,7 +80,7 @@ def map_test(app: App, serial: str, test: str | None, code: str | None, unit: st
     if code is not None and not is_loinc(code):
         raise BadInput(f"{printable(code)} is not a LOINC code: its form or its last digit is wrong")
     with app.database():
-        services.map_test(serial, test, unit, code)
+        serial = services.map_test(serial, test, unit, code)
         count = send_again(serial, test)
     named = printable(test) + (f" in {printable(unit)}" if unit else "")
     done = f"{named} of {serial} has the code {code}." if code else f"{named} of {serial} has no code any more."

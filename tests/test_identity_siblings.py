@@ -7,6 +7,8 @@ import pytest
 from support.factories import dump, record, statuses, take
 from support.tables import take_in
 
+from myhealth.machines.services import map_test, register_machine
+from myhealth.privacy.erasure import erase_user
 from myhealth.profiles.identifiers import add_identifier
 from myhealth.profiles.services import create_user, rename_user
 
@@ -70,6 +72,22 @@ def test_the_serial_of_a_machine_in_other_letters_is_the_same_machine(number: An
     assert in_file(number, "hc-1") == {"duplicate": 1}
     assert db("select serial from machines") == [("HC-1",)]
     assert in_file(number, "HC-2") == {"accepted": 1}
+
+
+def test_a_machine_that_tells_its_model_is_the_same_in_other_letters(people, db) -> None:
+    """Also where it is registered, mapped or asked for; and a record of an erased person stays away."""
+    assert in_file("9") == {"accepted": 1}
+    told = dump([record("9")]).replace(b'"serial": "HC-1"', b'"serial": "hc-1", "model": "M2"')
+    assert take_in(told) == {"accepted": 0, "duplicate": 1, "rejected": 0}
+    register_machine("hC-1", site="Pune")
+    map_test("hc-1", "Glucose", "", "2345-7")
+    assert db("select serial, model, site, codes is not null from machines") == [("HC-1", "M2", "Pune", True)]
+
+
+def test_a_record_of_an_erased_person_stays_away_in_whatever_letters_its_machine_is(people, db) -> None:
+    assert in_file("9") == {"accepted": 1}
+    erase_user("bholanath")
+    assert [in_file("9", "hc-1", checkup_for="savita"), in_file("9", checkup_for="savita")] == [{"rejected": 1}] * 2
 
 
 def test_two_machines_that_are_stored_stay_two(people, db) -> None:

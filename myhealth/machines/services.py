@@ -62,9 +62,10 @@ def register_machine(
             raise BadInput(f"{name} {fault}")
     labels = {Machine.model: model, Machine.site: site, Machine.firmware: firmware, Machine.layout: layout}
     update = {field: fn.coalesce(getattr(EXCLUDED, field.name), field) for field in labels}
-    insert = Machine.insert({Machine.serial: serial, **labels})
     with transaction():
-        before = Machine.get_or_none(Machine.serial == serial)
+        before = find_machine(serial)
+        serial = before.serial if before else serial
+        insert = Machine.insert({Machine.serial: serial, **labels})
         insert.on_conflict(conflict_target=[Machine.serial], update=update).execute()
         machine: Machine = Machine.get(Machine.serial == serial)
         changed = [field.name for field in labels if getattr(machine, field.name) != getattr(before, field.name, None)]
@@ -78,6 +79,7 @@ FIND = "select serial, id from machines where serial = any(%s)"
 FIND_ALIKE = """
 select wanted.serial, min(id) from unnest(%s::text[]) as wanted (serial)
 join machines on lower(machines.serial) = lower(wanted.serial) group by 1 having count(*) = 1"""
+STORED_SERIALS = FIND_ALIKE.replace("min(id)", "min(machines.serial)")
 ADD = """
 insert into machines (serial) select distinct on (lower(wanted)) wanted from unnest(%s::text[]) as wanted
 order by lower(wanted) on conflict do nothing returning serial, id"""
@@ -93,9 +95,17 @@ def known_machines(cursor: Any, serials: Set[str | None]) -> dict[str | None, in
     return found
 
 
+def stored_serials(cursor: Any, serials: Set[str | None]) -> dict[str | None, str]:
+    """Return the stored serial of each machine that is registered once, in whatever case."""
+    wanted = sorted(filter(None, serials))
+    return dict(fetch_all(cursor, STORED_SERIALS, (wanted,))) if wanted else {}
+
+
 def find_machine(serial: str) -> Machine | None:
+    """Return the machine of a serial; if there is none, the only one whose serial is this in another case."""
     with transaction():
-        return Machine.get_or_none(Machine.serial == serial)
+        alike = list(Machine.select().where(fn.lower(Machine.serial) == fn.lower(serial)))
+    return next((each for each in alike if each.serial == serial or len(alike) == 1), None)
 
 
 def get_machine(serial: str) -> Machine:
@@ -129,8 +139,9 @@ def mapped_code(codes: Codes, result: Mapping[str, Any]) -> str | None:
     return None
 
 
-def map_test(serial: str, test: str, unit: str, code: str | None) -> None:
-    """Store the LOINC code of a test that a machine sends without one; with None, forget it. Adds an audit event.
+def map_test(serial: str, test: str, unit: str, code: str | None) -> str:
+    """Store the LOINC code of a test that a machine sends without one; with None, forget it. Return the machine's
+    serial as it is stored. Adds an audit event.
 
     Raises NotFound for an unknown machine, or if there is nothing to forget; BadInput for a text that no result can
     have, or beyond TESTS_MAX tests.
@@ -139,7 +150,8 @@ def map_test(serial: str, test: str, unit: str, code: str | None) -> None:
         if len(text) > TEXT_MAX or unstorable_fault(text) or (name == "test" and not text.strip()):
             raise BadInput(f"{name} must be text of at most {TEXT_MAX} characters, as a result has it")
     with transaction():
-        machine = Machine.select().where(Machine.serial == serial).for_update(NO_KEY).first() or get_machine(serial)
+        serial = get_machine(serial).serial
+        machine = Machine.select().where(Machine.serial == serial).for_update(NO_KEY).get()
         codes = {name: {**by_unit} for name, by_unit in (machine.codes or {}).items()}
         if code is not None:
             codes.setdefault(test, {})[unit] = code
@@ -151,3 +163,4 @@ def map_test(serial: str, test: str, unit: str, code: str | None) -> None:
         if codes != (machine.codes or {}):
             Machine.update({Machine.codes: codes or None}).where(Machine.id == machine.id).execute()
             record_event("machine.change", machine=serial, changed=["codes"])
+    return serial
