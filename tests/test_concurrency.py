@@ -87,3 +87,17 @@ def test_work_that_is_done_side_by_side_keeps_its_order_and_raises_behind_what_c
         for result in results:
             got.append(result)
     assert got == [i * i for i in range(7)]
+
+
+def test_an_error_of_the_items_comes_behind_the_results_and_errors_of_those_before_it() -> None:
+    def items() -> Iterator[int]:
+        yield from (1, 2)
+        raise ValueError("the third")
+
+    got = []
+    with pytest.raises(ValueError, match="the third"), parallel_map(lambda item: item * 10, items()) as results:
+        for result in results:
+            got.append(result)
+    assert got == [10, 20]
+    with pytest.raises(ZeroDivisionError), parallel_map(lambda _: 1 / 0, items()) as results:
+        next(results)

@@ -44,19 +44,28 @@ def parallel_map(work: Callable[[T], S], items: Iterable[T], workers: int = 2, a
     """Call `work` on the items in `workers` threads at once, on at most `ahead` of them before their results are
     consumed; yield the results in the order of the items.
 
-    An error of `work` is raised in the consumer, after the results that came before it. When the block ends, the
-    threads have ended, after they have finished the items that they were working on.
+    An error of `work` or of `items` is raised in the consumer, after the results that came before it. When the block
+    ends, the threads have ended, after they have finished the items that they were working on.
     """
     pool = concurrent.futures.ThreadPoolExecutor(workers, thread_name_prefix="parallel_map")
 
     def consume() -> Iterator[S]:
         waiting: collections.deque[concurrent.futures.Future[S]] = collections.deque()
-        for item in items:
+        iterator, end, failed = iter(items), object(), None
+        while True:
+            try:
+                item: Any = next(iterator, end)
+            except Exception as error:  # noqa: BLE001 - raised behind the results that came before it
+                item, failed = end, error
+            if item is end:
+                break
             waiting.append(pool.submit(work, item))
             if len(waiting) > ahead:  # also where one is done, so that there is always work while a result is consumed
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+        if failed is not None:
+            raise failed
 
     try:
         yield consume()
