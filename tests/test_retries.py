@@ -13,7 +13,7 @@ from myhealth.intake.identity import PatientMap
 from myhealth.intake.pipeline import Intake
 from myhealth.intake.results import ImportSource
 from myhealth.intake.retry import retry_rejection
-from myhealth.profiles.services import create_user
+from myhealth.profiles.services import create_user, rename_user
 
 PAIR = [{"name": name, "value": value, "unit": "mm[Hg]"} for name, value in (("Upper", 128), ("Lower", 82))]
 BAD, GOOD = record(None, disease=5), record(None)
@@ -135,3 +135,27 @@ def test_a_live_record_without_a_moment_has_that_of_its_receipt(upload, log_in, 
     create_user("late.comer")
     assert retry_rejection(only_rejection(db)).status == "accepted"
     assert db("select taken_at = '2026-11-20T09:00:00Z', taken_precision from checkups") == [(True, None)]
+
+
+@pytest.mark.parametrize("form", [json.dumps, lambda made: json.dumps([made])])
+def test_a_correction_that_leaves_the_name_is_not_of_another_user_who_took_it_since(people, db, form) -> None:
+    """The record is of who was called so when it came."""
+    wrong = record("9", checkup_for="bholanath", machine="HC-2", taken_at="2026-13-01")
+    assert take_in(form(wrong).encode()) == {"rejected": 1}
+    number = only_rejection(db)
+    rename_user("bholanath", "bhola.nath")
+    create_user("bholanath")
+    right = wrong | {"taken_at": "2026-12-01T10:00:00Z"}
+    kept = retry_rejection(number, correction=json.dumps(right))
+    assert (kept.status, [each["code"] for each in kept.errors]) == ("rejected", ["ambiguous_user"])
+    assert retry_rejection(number, patient="bhola.nath").status == "accepted"
+    owners = "select username from users join checkups on patient_id = users.id"
+    assert db(owners) == [("bhola.nath",)]
+
+
+def test_a_correction_that_leaves_the_name_follows_a_user_who_was_renamed(people, db) -> None:
+    wrong = record("9", checkup_for="bholanath", machine="HC-2", taken_at="2026-13-01")
+    assert take_in(json.dumps([wrong]).encode()) == {"rejected": 1}
+    number = only_rejection(db)
+    rename_user("bholanath", "bhola.nath")
+    assert retry_rejection(number, correction=json.dumps(wrong | {"taken_at": None})).status == "accepted"

@@ -13,7 +13,7 @@ from myhealth.checkups.models import CHANGEABLE, Checkup
 from myhealth.common.database import transaction
 from myhealth.common.errors import Conflict
 from myhealth.common.text import fold_name
-from myhealth.intake.formats.format import Format, reread_json
+from myhealth.intake.formats.format import Format
 from myhealth.intake.formats.registry import OBJECT, get_format
 from myhealth.intake.formats.tables.layout import GUESSED, Layout, parse_layout
 from myhealth.intake.formats.terminology import read_zone
@@ -167,12 +167,11 @@ def layout_of(rejection: Rejection) -> Layout:
 
 
 def _is_about_same(rejection: Rejection, record: dict[str, Any]) -> bool:
-    """Return whether the correction of a row names the patient as the row does. Then the patient who was found
-    stays."""
-    if text_to_read(rejection)[0].reread is reread_json:
-        return False
+    """Return whether the correction names the patient as the record does that was sent. Then the patient who was found
+    stays: the name may be another user's by now."""
     found = get_format(rejection.context.get("format") or "")
-    sent = found.reread(found, payload_text(rejection), UTC, layout_of(rejection)).record
+    parsed = found.reread(found, payload_text(rejection), UTC, layout_of(rejection))
+    sent = parsed.record if parsed.faults else parsed.decoded()
     return isinstance(sent, dict) and all(sent.get(name) == record.get(name) for name in ("checkup_for", "patient"))
 
 
