@@ -440,6 +440,8 @@ def test_a_map_names_a_patient_in_whatever_letters_the_machine_writes(asha: int,
     records = [record(1, checkup_for="ASHA"), record(2, checkup_for="Asha"), record(3, checkup_for=" asha ")]
     mapped = take(*records, patient_map=PatientMap({"Asha": "savita"}))
     assert [owner(each) for each in mapped] == ["savita"] * 3
+    twice = PatientMap({"Asha": "savita", "ASHA": "Savita"})
+    assert owner(take(record(6, checkup_for="asha"), patient_map=twice)[0]) == "savita"
     both = PatientMap({"Asha": "savita", "aSHA": "bholanath"})
     one, other = take(record(4, checkup_for="Asha"), record(5, checkup_for="aSHA"), patient_map=both)
     assert (owner(one), owner(other)) == ("savita", "bholanath")

@@ -49,23 +49,23 @@ def parallel_map(work: Callable[[T], S], items: Iterable[T], workers: int = 2, a
     """
     pool = concurrent.futures.ThreadPoolExecutor(workers, thread_name_prefix="parallel_map")
 
+    def submit() -> Iterator[concurrent.futures.Future[S]]:
+        try:
+            for item in items:
+                yield pool.submit(work, item)
+        except Exception as error:  # noqa: BLE001 - the consumer raises it, behind the results that come before it
+            failed = concurrent.futures.Future[S]()
+            failed.set_exception(error)
+            yield failed
+
     def consume() -> Iterator[S]:
         waiting: collections.deque[concurrent.futures.Future[S]] = collections.deque()
-        iterator, end, failed = iter(items), object(), None
-        while True:
-            try:
-                item: Any = next(iterator, end)
-            except Exception as error:  # noqa: BLE001 - raised behind the results that came before it
-                item, failed = end, error
-            if item is end:
-                break
-            waiting.append(pool.submit(work, item))
+        for future in submit():
+            waiting.append(future)
             if len(waiting) > ahead:  # also where one is done, so that there is always work while a result is consumed
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-        if failed is not None:
-            raise failed
 
     try:
         yield consume()

@@ -127,8 +127,9 @@ class PatientMap(dict[str | Key, str]):
         found: dict[str, str | None] = {}
         for name, username in self.items():
             if isinstance(name, str):
-                folded = fold_name(name)
-                found[folded] = username if found.get(folded, username) == username else None
+                first = found.setdefault(fold_name(name), username)
+                if first is None or fold_name(first) != fold_name(username):
+                    found[fold_name(name)] = None
         return found
 
     def find(self, names: Iterable[str], identifiers: Iterable[Key]) -> str | None:

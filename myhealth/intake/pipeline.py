@@ -34,7 +34,7 @@ from myhealth.intake.record_ids import DERIVED, Occurrences, use_former_numbers
 from myhealth.intake.record_types import Patient
 from myhealth.intake.results import ConcurrentChange, ImportSource, RecordResult, ValidatedRecord, counts, first_faults
 from myhealth.intake.validation import accept_text, latest_moment, validate_record
-from myhealth.machines.services import stored_serials
+from myhealth.machines.services import known_serials
 
 ATTEMPTS = 3
 UNKNOWN = "unknown"  # the precision of a moment that the source does not contain
@@ -170,8 +170,8 @@ class Intake:
         batch = Batch(self.origin, checked, self._event(checked))
         with contextlib.suppress(Rollback), transaction() as cursor:
             records = [item.record for item in checked if item.record]
-            serials = stored_serials(cursor, {record.machine for record in records})
-            for record in records:  # a serial in another case is the same machine's
+            serials = known_serials(cursor, {record.machine for record in records})
+            for record in records:
                 record.machine = serials.get(record.machine, record.machine)
             use_former_numbers(cursor, checked)
             batch.store(cursor)

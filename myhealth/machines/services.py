@@ -74,38 +74,36 @@ def register_machine(
     return machine
 
 
+# Of several new serials that differ in case, the first stands for all.
+ALIKE = """
+select wanted.serial, coalesce(min(machines.serial), min(wanted.serial) over (partition by lower(wanted.serial)))
+from unnest(%s::text[]) as wanted (serial) left join machines on lower(machines.serial) = lower(wanted.serial)
+where not exists (select from machines where machines.serial = wanted.serial)
+group by wanted.serial having count(machines.id) <= 1"""
 FIND = "select serial, id from machines where serial = any(%s)"
-# The same serial in other letters.
-FIND_ALIKE = """
-select wanted.serial, min(id) from unnest(%s::text[]) as wanted (serial)
-join machines on lower(machines.serial) = lower(wanted.serial) group by 1 having count(*) = 1"""
-STORED_SERIALS = FIND_ALIKE.replace("min(id)", "min(machines.serial)")
-ADD = """
-insert into machines (serial) select distinct on (lower(wanted)) wanted from unnest(%s::text[]) as wanted
-order by lower(wanted) on conflict do nothing returning serial, id"""
+ADD = "insert into machines (serial) select unnest(%s) on conflict do nothing returning serial, id"
+
+
+def known_serials(cursor: Any, serials: Set[str | None]) -> dict[str | None, str]:
+    """Return the serial of the machine for each serial that is not stored as it is written. Left out is one that
+    several machines have in another case."""
+    wanted = sorted(filter(None, serials))
+    return dict(fetch_all(cursor, ALIKE, (wanted,))) if wanted else {}
 
 
 def known_machines(cursor: Any, serials: Set[str | None]) -> dict[str | None, int | None]:
-    """Return the id of the machine of each serial, in whatever case; register those that are not registered yet. No
-    serial is no machine."""
+    """Return the id of the machine of each serial, as `known_serials` has it; register those that are not registered
+    yet. No serial is no machine."""
     found: dict[str | None, int | None] = {None: None}
-    for statement in (FIND, FIND_ALIKE, ADD, FIND, FIND_ALIKE):
+    for statement in (FIND, ADD, FIND):
         if missing := sorted(filter(None, serials - found.keys())):
             found.update(fetch_all(cursor, statement, (missing,)))
     return found
 
 
-def stored_serials(cursor: Any, serials: Set[str | None]) -> dict[str | None, str]:
-    """Return the stored serial of each machine that is registered once, in whatever case."""
-    wanted = sorted(filter(None, serials))
-    return dict(fetch_all(cursor, STORED_SERIALS, (wanted,))) if wanted else {}
-
-
 def find_machine(serial: str) -> Machine | None:
-    """Return the machine of a serial; if there is none, the only one whose serial is this in another case."""
-    with transaction():
-        alike = list(Machine.select().where(fn.lower(Machine.serial) == fn.lower(serial)))
-    return next((each for each in alike if each.serial == serial or len(alike) == 1), None)
+    with transaction() as cursor:
+        return Machine.get_or_none(Machine.serial == known_serials(cursor, {serial}).get(serial, serial))
 
 
 def get_machine(serial: str) -> Machine:
